@@ -1,0 +1,5 @@
+"""`python -m autoprompt`."""
+
+from autoprompt.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,326 @@
+"""One TOML file, read whole and checked whole: all problems at once, each with its cure."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from autoprompt.data import DataOptions
+from autoprompt.errors import AutopromptError, ConfigError, DataError, nearest
+from autoprompt.metrics import load_metric
+from autoprompt.prompt import Position, check_template
+
+__all__ = ["Config", "data_options", "read_config", "require_words"]
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSection(_Section):
+    """[model]: which model, and how it runs."""
+
+    name: Text = "builtin"
+    family: Literal["auto", "causal", "seq2seq", "masked"] = "auto"
+    device: Text = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_tokens: Count | None = None
+    trust_remote_code: bool = False
+
+
+class DataSection(_Section):
+    """[data]: the labelled examples and how they are split."""
+
+    label: Text
+    fields: Annotated[list[Text], Field(min_length=1)] = ["text"]
+    file: Text | None = None
+    train: Text | None = None
+    dev: Text | None = None
+    test: Text | None = None
+    split: Text | None = None
+    shares: Annotated[list[Share], Field(min_length=3, max_length=3)] = [0.4, 0.3, 0.3]
+
+
+class PromptSection(_Section):
+    """[prompt]: the user's own prompt, the baseline; what is not searched is taken from it."""
+
+    template: Text
+    instruction: str = ""
+    label_words: dict[str, Text]
+    separator: Text = "\n\n"
+    normalize: bool = False
+    calibration: Literal["none", "content_free"] = "none"
+
+
+class DemonstrationsSection(_Section):
+    """[space.demonstrations]"""
+
+    most: Annotated[int, Field(ge=0, le=64)] = 4
+    draws: Count = 16
+    orders: Count = 4
+
+
+class SoftSection(_Section):
+    """[space.soft]"""
+
+    vectors: Annotated[list[Annotated[int, Field(ge=1, le=256)]], Field(min_length=1)] = [4, 8]
+    positions: Annotated[list[Position], Field(min_length=1)] = ["start", "answer"]
+    starts: Annotated[list[Literal["random", "vocabulary", "best"]], Field(min_length=1)] = [
+        "best",
+        "vocabulary",
+        "random",
+    ]
+    dimensions: Annotated[int, Field(ge=2, le=2000)] = 24
+
+
+class SpaceSection(_Section):
+    """[space]: what may vary. The baseline's own template, instruction and words always belong to it."""
+
+    templates: list[Text] = []
+    instructions: list[str] = []
+    label_words: dict[str, Annotated[list[Text], Field(min_length=1)]] = {}
+    calibration: list[Literal["none", "content_free"]] = []
+    demonstrations: DemonstrationsSection | None = None
+    soft: SoftSection | None = None
+
+
+class StudySection(_Section):
+    """[study]: how long and how wide to search."""
+
+    trials: Annotated[int, Field(ge=2)] = 80
+    batch: Annotated[int, Field(ge=4)] = 8
+    slice: Annotated[int, Field(ge=2)] | None = 96
+    soft_share: Annotated[float, Field(ge=0, le=0.9)] = 0.4
+    generations: Count = 4
+    finalists: Count = 6
+
+
+class FinetuneSection(_Section):
+    """[finetune]: the final pass."""
+
+    method: Literal["lora", "full", "none"] = "lora"
+    rank: Count = 8
+    epochs: Count = 6
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    batch_size: Count = 16
+    patience: Count = 2
+
+
+class Config(_Section):
+    """A whole space file."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    metric: Text = "accuracy"
+    seed: Annotated[int, Field(ge=0)] = 0
+    results: Text = "results"
+    model: ModelSection = ModelSection()
+    data: DataSection
+    prompt: PromptSection
+    space: SpaceSection = SpaceSection()
+    study: StudySection = StudySection()
+    finetune: FinetuneSection = FinetuneSection()
+
+
+def read_config(source: Path | str | Mapping[str, Any], folder: Path | None = None) -> Config:
+    """Read and check a space file, or the same as nested mappings.
+
+    folder: where relative paths of a mapping begin; a file's own folder otherwise. Raises
+    ConfigError with every problem: the key, what was given, what is allowed.
+    """
+    if isinstance(source, Mapping):
+        values, where, folder = dict(source), "the configuration", folder or Path.cwd()
+    else:
+        path = Path(source)
+        values, where, folder = _toml(path), str(path), path.parent
+    if isinstance(values.get("model"), str):
+        values["model"] = {"name": values["model"]}
+    try:
+        config = Config.model_validate(_lists_to_floats(values))
+    except ValidationError as error:
+        raise ConfigError(where, [_problem(dict(e), values) for e in error.errors()]) from None
+    problems = _meaning(config, folder)
+    if problems:
+        raise ConfigError(where, problems)
+    return config
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")]) if path.parent.is_dir() else ""
+        raise ConfigError(str(path), [f"There is no such file.{near}"])
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(str(path), [f"It is not valid TOML: {error}. Texts stand in quotes."]) from None
+    except OSError as error:
+        raise ConfigError(str(path), [f"It cannot be read: {error.strerror}."]) from None
+
+
+def _lists_to_floats(values: dict[str, Any]) -> dict[str, Any]:
+    """TOML writes 1 for 1.0: whole numbers are allowed where a number with a point is."""
+    data = values.get("data")
+    if isinstance(data, dict) and isinstance(data.get("shares"), list):
+        shares = [float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in data["shares"]]
+        return {**values, "data": {**data, "shares": shares}}
+    return values
+
+
+# -- for the data --------------------------------------------------------------------------------
+
+
+def data_options(config: Config, base: Path) -> DataOptions:
+    """Where the data are, relative to the space file's folder."""
+    data = config.data
+
+    def place(name: str | None) -> Path | None:
+        return None if name is None else base / name
+
+    return DataOptions(
+        label=data.label,
+        fields=tuple(data.fields),
+        file=place(data.file),
+        train=place(data.train),
+        dev=place(data.dev),
+        test=place(data.test),
+        split=data.split,
+        shares=(data.shares[0], data.shares[1], data.shares[2]),
+    )
+
+
+def require_words(config: Config, labels: Sequence[str]) -> None:
+    """Raise DataError when a label of the data has no word."""
+    missing = [label for label in labels if label not in config.prompt.label_words]
+    if missing:
+        raise DataError(
+            f"The data have the label {missing[0]!r}, which has no word in [prompt.label_words] "
+            f"(there: {', '.join(config.prompt.label_words)}). Add it, or mend [data] label."
+        )
+
+
+# -- problems in words ---------------------------------------------------------------------------
+
+
+def _problem(error: dict[str, Any], values: Mapping[str, Any]) -> str:
+    """One line: the key, what was given, what is allowed."""
+    path = [str(part) for part in error["loc"]]
+    key, given = ".".join(path), _short(error["input"])
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        allowed = _keys(path[:-1])
+        return f"{key} is not a key here; allowed are {', '.join(allowed)}.{nearest(path[-1], allowed)}"
+    if kind == "missing":
+        return f"{key} is missing; it is required.{_hint(path, values)}"
+    if kind == "literal_error":
+        near = nearest(str(error["input"]), _choices(context["expected"]))
+        return f"{key} is {given}; allowed are {context['expected']}.{near}"
+    if kind == "string_pattern_mismatch":
+        return f"{key} is {given}; allowed are letters, digits, '.', '_' and '-', up to 100, no leading dot."
+    limits = {
+        "greater_than_equal": "at least",
+        "greater_than": "more than",
+        "less_than_equal": "at most",
+        "less_than": "less than",
+    }
+    if kind in limits:
+        bound = next(iter(context.values()))
+        return f"{key} is {given}; it must be {limits[kind]} {bound}."
+    if kind in {"too_short", "string_too_short"}:
+        return f"{key} is empty or too short; it needs at least {context.get('min_length', 1)}."
+    return f"{key} is {given}; {error['msg'][:1].lower() + error['msg'][1:]}."
+
+
+def _choices(expected: str) -> list[str]:
+    return [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _keys(path: Sequence[str]) -> list[str]:
+    """The allowed keys of a section."""
+    section: Any = Config
+    for part in path:
+        if not part.isdigit():
+            field = section.model_fields[part]
+            kinds = [k for k in (field.annotation, *get_args(field.annotation)) if isinstance(k, type)]
+            section = next(k for k in kinds if issubclass(k, BaseModel))
+    return sorted(section.model_fields)
+
+
+def _hint(path: Sequence[str], values: Mapping[str, Any]) -> str:
+    found: Any = values
+    for part in path[:-1]:
+        found = found.get(part, {}) if isinstance(found, Mapping) else {}
+    return nearest(path[-1], map(str, found)) if isinstance(found, Mapping) else ""
+
+
+def _meaning(config: Config, folder: Path) -> list[str]:
+    """What is well-formed and still wrong."""
+    return [*_data_problems(config.data, folder), *_prompt_problems(config), *_metric_problems(config, folder)]
+
+
+def _data_problems(data: DataSection, folder: Path) -> list[str]:
+    problems = []
+    three = {"train": data.train, "dev": data.dev, "test": data.test}
+    if data.file is not None and any(three.values()):
+        problems.append("data.file and data.train, dev, test are both given; give one or the other.")
+    elif data.file is None:
+        problems += [
+            f"data.{name} is missing; give data.file, or train, dev and test." for name, v in three.items() if v is None
+        ]
+    for name, value in {"file": data.file, **three}.items():
+        if value is not None and not (folder / value).is_file():
+            parent = (folder / value).parent
+            near = nearest(Path(value).name, [p.name for p in parent.iterdir()]) if parent.is_dir() else ""
+            problems.append(f"data.{name} is {value!r}, and there is no file {folder / value}.{near}")
+    if data.split is not None and data.file is None:
+        problems.append("data.split is given without data.file; it names a column of that file.")
+    if abs(sum(data.shares) - 1) > 1e-6:
+        problems.append(f"data.shares is {data.shares}; train, dev and test must add up to 1.")
+    if data.label in data.fields:
+        problems.append(f"data.label {data.label!r} is also one of data.fields: the answer would stand in the prompt.")
+    return problems
+
+
+def _prompt_problems(config: Config) -> list[str]:
+    problems = []
+    templates = {"prompt.template": config.prompt.template}
+    templates |= {f"space.templates.{i}": text for i, text in enumerate(config.space.templates)}
+    for key, template in templates.items():
+        try:
+            check_template(template, config.data.fields)
+        except AutopromptError as error:
+            problems.append(f"{key}: {error}")
+    own, more = config.prompt.label_words, config.space.label_words
+    if len(own) < 2:
+        problems.append(f"prompt.label_words has {len(own)} labels; it needs a word for each of at least two.")
+    owner: dict[str, str] = {}
+    for label in {**own, **more}:
+        if label not in own:
+            problems.append(f"space.label_words.{label} is not a label of prompt.label_words.{nearest(label, own)}")
+        for word in dict.fromkeys([*([own[label]] if label in own else []), *more.get(label, [])]):
+            if owner.setdefault(word, label) != label:
+                problems.append(
+                    f"The word {word!r} stands for {owner[word]!r} and {label!r}; each word belongs to one label."
+                )
+    return problems
+
+
+def _metric_problems(config: Config, folder: Path) -> list[str]:
+    try:
+        load_metric(
+            config.metric, folder, list(config.prompt.label_words) if len(config.prompt.label_words) > 1 else ("a", "b")
+        )
+    except AutopromptError as error:
+        return [f"metric: {error}"]
+    return []

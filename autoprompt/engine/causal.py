@@ -1,0 +1,120 @@
+"""Causal models: rows one by one (the reference), and all choices of many items over a shared prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from autoprompt.engine.request import Ids, Request, Row, embedded, padded
+from autoprompt.models import LanguageModel
+
+__all__ = ["log_probabilities", "prefix_cache", "shared_log_probabilities"]
+
+Cache = list[tuple[Tensor, Tensor]]
+
+
+def log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
+    """Summed log-probability of each row's choice (R,), float32, with a gradient where one is on.
+
+    The plain path: every row is read whole.
+    """
+    device = model.device
+    ids, mask = padded([row.context + row.choice[:-1] for row in rows], device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    outputs = model.network(
+        **embedded(model, ids, [row.vectors for row in rows]),
+        attention_mask=mask,
+        use_cache=False,
+        **({"position_ids": positions} if _takes_positions(model) else {}),
+    )
+    at_row = [b for b, row in enumerate(rows) for _ in row.choice]
+    at_token = [len(row.context) - 1 + j for row in rows for j in range(len(row.choice))]
+    wanted = torch.tensor([token for row in rows for token in row.choice], device=device)
+    logits = outputs.logits[torch.tensor(at_row, device=device), torch.tensor(at_token, device=device)].float()
+    scores = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
+    return torch.zeros(len(rows), device=device).index_add(0, torch.tensor(at_row, device=device), scores)
+
+
+def _takes_positions(model: LanguageModel) -> bool:
+    return not getattr(model.network.config, "is_hybrid", False) and "mamba" not in model.network.config.model_type
+
+
+def prefix_cache(model: LanguageModel, prefix: Ids, vectors: Tensor | None) -> Cache:
+    """Keys and values of every layer for a prefix, each (1, heads, P, D)."""
+    ids = torch.tensor([prefix], device=model.device)
+    cache = DynamicCache()
+    model.network(**embedded(model, ids, [vectors]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def shared_log_probabilities(model: LanguageModel, requests: Sequence[Request], prefix: int, cache: Cache) -> Tensor:
+    """Summed log-probabilities (B, C) of all choices of requests that share their first `prefix` ids.
+
+    Each row holds an item's own tokens and behind them its choices but for their last tokens. The
+    choices see the prefix, the item and themselves, not each other; their positions all go on from
+    the item's end. So each item is read once, whatever the number of choices.
+    """
+    device, dtype = model.device, model.dtype
+    items = [request.context[prefix:] for request in requests]
+    rows, parents, positions = zip(*map(_label_tree, items, [r.choices for r in requests]), strict=True)
+    ids, present = padded(rows, device)
+    width = ids.shape[1]
+    visible = torch.zeros(len(rows), width, width, dtype=torch.bool)
+    for at, parent in enumerate(parents):
+        visible[at, : len(parent), : len(parent)] = parent
+    visible |= torch.eye(width, dtype=torch.bool)
+    seen = torch.cat([torch.ones(len(rows), width, prefix, dtype=torch.bool), visible], 2).to(device)
+    mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+    places = torch.zeros_like(ids)
+    for at, position in enumerate(positions):
+        places[at, : len(position)] = torch.tensor(position, device=device) + prefix
+    past = DynamicCache([(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1)) for k, v in cache])
+    vectors = [None if r.vectors is None else torch.from_numpy(r.vectors) for r in requests]
+    needed, where = _needed_rows(requests, items)
+    outputs = model.network.base_model(
+        **embedded(model, ids, vectors), attention_mask=mask, position_ids=places, past_key_values=past, use_cache=True
+    )
+    at_row, at_token = (torch.tensor(column, device=device) for column in zip(*needed, strict=True))
+    hidden = outputs.last_hidden_state[at_row, at_token]
+    scores = model.network.get_output_embeddings()(hidden).float().log_softmax(-1)
+    source, wanted, request_of, choice_of = (torch.tensor(column, device=device) for column in zip(*where, strict=True))
+    summed = torch.zeros(len(requests), max(len(r.choices) for r in requests), device=device)
+    return summed.index_put((request_of, choice_of), scores[source, wanted], accumulate=True)
+
+
+def _label_tree(item: Ids, choices: Sequence[Ids]) -> tuple[Ids, Tensor, list[int]]:
+    """Ids, visibility (T, T) and positions of an item with its choices' inner tokens behind it."""
+    ids, positions = list(item), list(range(len(item)))
+    total = len(item) + sum(len(choice) - 1 for choice in choices)
+    visible = torch.zeros(total, total, dtype=torch.bool)
+    visible[:, : len(item)] = True
+    visible[: len(item), : len(item)].tril_()
+    for choice in choices:
+        start, count = len(ids), len(choice) - 1
+        ids += choice[:-1]
+        positions += range(len(item), len(item) + count)
+        visible[start : start + count, start : start + count] = torch.ones(count, count, dtype=torch.bool).tril()
+    return tuple(ids), visible, positions
+
+
+def _needed_rows(
+    requests: Sequence[Request], items: Sequence[Ids]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int, int, int]]]:
+    """The (row, token) places that predict something, and for every token of every choice
+    (index of its place, token id, request, choice)."""
+    needed: list[tuple[int, int]] = []
+    where: list[tuple[int, int, int, int]] = []
+    for b, (request, item) in enumerate(zip(requests, items, strict=True)):
+        first = len(needed)
+        needed.append((b, len(item) - 1))
+        start = len(item)
+        for c, choice in enumerate(request.choices):
+            where.append((first, choice[0], b, c))
+            for j, token in enumerate(choice[1:]):
+                where.append((len(needed), token, b, c))
+                needed.append((b, start + j))
+            start += len(choice) - 1
+    return needed, where

@@ -1,0 +1,172 @@
+"""What can happen in a run: small frozen records.
+
+Workers emit events to a `Listener`; the display and the journal listen. An event is written to
+the journal as one JSON object: its fields, its name under "event", and the time under "at".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = [
+    "Confirmed",
+    "DataRead",
+    "EpochFinished",
+    "Event",
+    "Listener",
+    "ModelLoaded",
+    "Notice",
+    "RunFinished",
+    "RunStarted",
+    "StageFinished",
+    "StageStarted",
+    "TestOpened",
+    "TrialFailed",
+    "TrialFinished",
+    "VerdictReached",
+    "WinnerChosen",
+    "silent",
+]
+
+
+@dataclass(frozen=True)
+class Event:
+    """The base of all events."""
+
+    def record(self) -> dict[str, Any]:
+        """The event as plain values, its name under "event"."""
+        return {"event": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    name: str
+    resumed: bool
+    metric: str
+    maximize: bool
+    seed: int
+    trials: int
+
+
+@dataclass(frozen=True)
+class ModelLoaded(Event):
+    name: str
+    family: str
+    device: str
+    dtype: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class DataRead(Event):
+    train: int
+    dev: int
+    test: int
+    labels: tuple[str, ...]
+    duplicates_removed: int
+
+
+@dataclass(frozen=True)
+class StageStarted(Event):
+    stage: str
+
+
+@dataclass(frozen=True)
+class StageFinished(Event):
+    stage: str
+    seconds: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class TrialFinished(Event):
+    """A scored prompt; `kind` is "baseline", "discrete" or "soft", `tokens` went through the model."""
+
+    number: int
+    kind: str
+    value: float
+    margin: float
+    examples: int
+    tokens: int
+    seconds: float
+    fingerprint: str
+    text: str
+
+
+@dataclass(frozen=True)
+class TrialFailed(Event):
+    number: int
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Confirmed(Event):
+    """A finalist, scored on all of dev."""
+
+    number: int
+    kind: str
+    value: float
+    margin: float
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class WinnerChosen(Event):
+    """The prompt that survived confirmation; `text` is its placeholder text."""
+
+    number: int
+    kind: str
+    value: float
+    fingerprint: str
+    text: str
+
+
+@dataclass(frozen=True)
+class TestOpened(Event):
+    """The locked test split was read; `times` counts the openings in this folder."""
+
+    reason: str
+    times: int
+
+    __test__ = False  # not a pytest class
+
+
+@dataclass(frozen=True)
+class EpochFinished(Event):
+    epoch: int
+    epochs: int
+    loss: float
+    dev: float
+
+
+@dataclass(frozen=True)
+class VerdictReached(Event):
+    outcome: str
+    sentence: str
+    baseline_test: float
+    winner_test: float
+    interval: tuple[float, float]
+    tuned_test: float | None
+
+
+@dataclass(frozen=True)
+class Notice(Event):
+    """Something the user should know and nothing that stops the run."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class RunFinished(Event):
+    seconds: float
+    failed_trials: int
+
+
+Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """A listener that hears nothing."""

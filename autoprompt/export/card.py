@@ -1,0 +1,67 @@
+"""The card of an exported winner: how to use each part in ten lines without autoprompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from autoprompt.prompt import Prompt
+
+__all__ = ["card"]
+
+_CLASSES = {"causal": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM", "masked": "AutoModelForMaskedLM"}
+
+
+def card(prompt: Prompt, model: str, family: str, method: str | None, scores: Mapping[str, float]) -> str:
+    """The card's Markdown."""
+    where = "the folder `autoprompt/models/builtin` of the installed package" if model == "builtin" else f"`{model}`"
+    parts = [
+        "# A prompt found by autoprompt",
+        f"Model: {where}. Test scores: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()) + ".",
+        "## The prompt as text\n\n`prompt.txt` holds it whole. Put the input in place of the placeholders; the model "
+        f"writes one of {', '.join(repr(word) for word in prompt.label_words.values())} in place of {{label}}.",
+        f"```text\n{prompt.placeholder_text()}\n```",
+        f"## In Python\n\n```python\n{_program(prompt, model, family, method)}\n```",
+        _reading(prompt, family),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _program(prompt: Prompt, model: str, family: str, method: str | None) -> str:
+    base = "path/to/autoprompt/models/builtin" if model == "builtin" else model
+    lines = [f"from transformers import AutoTokenizer, {_CLASSES[family]}", f"name = {base!r}"]
+    if method == "full":
+        lines[1] = 'name = "model"  # this folder\'s, all weights trained'
+    lines += ["tokenizer = AutoTokenizer.from_pretrained(name)", f"model = {_CLASSES[family]}.from_pretrained(name)"]
+    if method == "lora":
+        lines += ["from peft import PeftModel", 'model = PeftModel.from_pretrained(model, "adapter")']
+    if prompt.soft is not None:
+        lines += ["from safetensors.torch import load_file", f'vectors = load_file("{_vectors(method)}")["vectors"]']
+    lines.append('prompt = open("prompt.txt").read().rstrip("\\n").split("{label}")[0].replace("{text}", "...")')
+    return "\n".join(lines)
+
+
+def _vectors(method: str | None) -> str:
+    return "tuned_vectors/vectors.safetensors" if method else "vectors.safetensors"
+
+
+def _reading(prompt: Prompt, family: str) -> str:
+    notes = []
+    if prompt.soft is not None:
+        count, size = prompt.soft.vectors.shape
+        notes.append(
+            f"The prompt is soft: {count} vectors of {size} numbers stand where prompt.txt shows them. Embed the text "
+            "around them with `model.get_input_embeddings()` and give `inputs_embeds`."
+        )
+    how = {
+        "causal": "Sum the log-probabilities of each label word's tokens after the prompt; the highest is the answer.",
+        "seq2seq": "Give the prompt to the encoder and sum the log-probabilities of each label word in the decoder.",
+        "masked": "Put one mask per token of the label word at {label}, and sum the log-probabilities at the masks.",
+    }
+    notes.append(how[family])
+    if prompt.normalize:
+        notes.append("Divide each sum by the word's number of tokens.")
+    if prompt.calibration == "content_free":
+        notes.append(
+            "Divide the probabilities by their mean over the inputs 'N/A', '' and '[MASK]' (contextual calibration)."
+        )
+    return "## Reading the answer\n\n" + " ".join(notes)

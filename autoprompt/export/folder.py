@@ -1,0 +1,114 @@
+"""The exported folder: written whole, read back checked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoprompt.errors import ExportError
+from autoprompt.export.card import card
+from autoprompt.prompt import VECTORS_FILE, Prompt
+
+__all__ = ["Exported", "export", "read_export"]
+
+FORMAT = "autoprompt.export/1"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an exported folder says of itself.
+
+    model, family: what to load. dtype: how its scores were made. metric: its name, or a file beside
+    and its function. fields, label: the columns. use: "tuned" or "prompt", which of the two is the
+    better one on dev. scores: the test scores by part. method: of fine-tuning, or None.
+    """
+
+    model: str
+    family: str
+    dtype: str
+    metric: str
+    fields: tuple[str, ...]
+    label: str
+    use: str
+    method: str | None = None
+    model_fingerprint: str = ""
+    prompt_fingerprint: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def export(
+    folder: Path,
+    prompt: Prompt,
+    about: Exported,
+    tuned: Prompt | None = None,
+    save_weights: Callable[[Path], None] | None = None,
+    metric_file: Path | None = None,
+) -> None:
+    """Write the winner; an older export in `folder` is replaced when the new one is complete.
+
+    tuned: the prompt as fine-tuning left it. save_weights: writes adapter or model into a folder.
+
+    >>> import tempfile
+    >>> prompt = Prompt("{{ text }}\\nTopic: {{ label }}", {"s": "sports", "m": "money"})
+    >>> about = Exported("builtin", "causal", "float32", "accuracy", ("text",), "topic", "prompt")
+    >>> folder = Path(tempfile.mkdtemp()) / "winner"
+    >>> export(folder, prompt, about)
+    >>> read_export(folder)[1] == prompt
+    True
+    """
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    _write_prompt(part, prompt)
+    (part / "prompt.txt").write_text(prompt.placeholder_text() + "\n", encoding="utf-8")
+    if save_weights is not None and about.method is not None:
+        save_weights(part / ("adapter" if about.method == "lora" else "model"))
+        if tuned is not None and tuned.soft is not None:
+            _write_prompt(part / "tuned_vectors", tuned)
+    if metric_file is not None:
+        shutil.copy(metric_file, part / metric_file.name)
+    (part / "autoprompt.json").write_text(
+        json.dumps({"format": FORMAT, **asdict(about)}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    (part / "README.md").write_text(
+        card(prompt, about.model, about.family, about.method, about.scores), encoding="utf-8"
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)
+
+
+def _write_prompt(folder: Path, prompt: Prompt) -> None:
+    folder.mkdir(exist_ok=True)
+    text = json.dumps(prompt.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    (folder / "prompt.json").write_text(text, encoding="utf-8")
+    vectors = prompt.vector_bytes()
+    if vectors is not None:
+        (folder / VECTORS_FILE).write_bytes(vectors)
+
+
+def read_export(folder: Path) -> tuple[Exported, Prompt, Prompt]:
+    """What an exported folder says, its prompt, and the prompt that goes with the tuned weights.
+
+    Raises ExportError when the folder is no export or is damaged.
+    """
+    path = folder / "autoprompt.json"
+    if not path.is_file():
+        raise ExportError(f"{folder} is not an exported winner: it has no autoprompt.json. Give results/NAME/winner.")
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if value.pop("format") != FORMAT:
+            raise ValueError("another format")
+        about = Exported(**{**value, "fields": tuple(value["fields"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(
+            f"{path} cannot be read ({type(error).__name__}: {error}). Export the winner again."
+        ) from None
+    prompt = Prompt.load(folder)
+    if about.prompt_fingerprint and prompt.fingerprint != about.prompt_fingerprint:
+        raise ExportError(f"{folder / 'prompt.json'} was changed since it was exported; its scores no longer hold.")
+    tuned = folder / "tuned_vectors"
+    return about, prompt, Prompt.load(tuned) if tuned.is_dir() else prompt

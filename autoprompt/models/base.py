@@ -1,0 +1,125 @@
+"""A loaded language model, and what every family can do with text."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoprompt.soft import Array
+
+__all__ = ["Encoding", "Family", "LanguageModel", "common_length"]
+
+Family = Literal["causal", "seq2seq", "masked"]
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A rendered example as token ids.
+
+    In `context`, the id -1-k stands for soft vector k. `tail` follows the answer (masked models).
+    """
+
+    context: Ids
+    choices: tuple[Ids, ...]
+    tail: Ids = ()
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest input that this makes for the model."""
+        return len(self.context) + max(map(len, self.choices)) + len(self.tail)
+
+
+def common_length(sequences: Iterable[Sequence[int]]) -> int:
+    """How many leading ids all sequences share."""
+    first, last = (found := sorted(sequences))[0], found[-1]  # only the extremes can differ earliest
+    for at, (a, b) in enumerate(zip(first, last, strict=False)):
+        if a != b:
+            return at
+    return min(len(first), len(last))
+
+
+class LanguageModel(ABC):
+    """A network with its tokenizer, on its device.
+
+    name: as it was asked for. fingerprint: a hash of the files it was loaded from. window: the
+    most tokens that it reads at once, or None.
+    """
+
+    family: ClassVar[Family]
+
+    def __init__(self, network: Any, tokenizer: Any, name: str, fingerprint: str) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.name = name
+        self.fingerprint = fingerprint
+
+    @abstractmethod
+    def encode(
+        self,
+        contexts: Sequence[str],
+        answers: Sequence[Sequence[str]],
+        tails: Sequence[str],
+        slots: Sequence[int | None],
+        vectors: int,
+    ) -> list[Encoding]:
+        """Token ids of rendered examples: N contexts, their answers (N, C), tails, and vector slots."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.network.parameters()).dtype  # type: ignore[no-any-return]
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.network.parameters())
+
+    @cached_property
+    def window(self) -> int | None:
+        config = self.network.config
+        limits = [getattr(config, key, None) for key in ("max_position_embeddings", "n_positions")]
+        if "roberta" in config.model_type and limits[0]:
+            limits[0] -= config.pad_token_id + 1  # its positions begin behind the padding id
+        limits.append(self.tokenizer.model_max_length if self.tokenizer.model_max_length < 10**7 else None)
+        known = [int(limit) for limit in limits if limit and limit > 0]
+        return min(known) if known else None
+
+    @cached_property
+    def embeddings(self) -> Array:
+        """The input embedding matrix (V, H) in float32."""
+        weight: Tensor = self.network.get_input_embeddings().weight
+        return np.asarray(weight.detach().float().cpu().numpy(), dtype=np.float32)
+
+    @cached_property
+    def specials(self) -> tuple[Ids, Ids]:
+        """The ids that the tokenizer puts before and after every text."""
+        plain = self.ids(["a"], special=False)[0]
+        framed = self.ids(["a"], special=True)[0]
+        start = next(i for i in range(len(framed) + 1) if framed[i : i + len(plain)] == plain)
+        return framed[:start], framed[start + len(plain) :]
+
+    def ids(self, texts: Sequence[str], special: bool) -> list[Ids]:
+        """Token ids of each text; an empty text has none of its own."""
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            list(texts), add_special_tokens=special, padding=False, truncation=False, verbose=False
+        )["input_ids"]
+        return [tuple(ids) for ids in encoded]
+
+    def with_vectors(self, texts: Sequence[str], slots: Sequence[int | None], vectors: int) -> list[Ids]:
+        """Ids without special tokens, the ids of `vectors` soft vectors put in at each slot."""
+        marks = tuple(-1 - k for k in range(vectors))
+        heads = self.ids([t if s is None else t[:s] for t, s in zip(texts, slots, strict=True)], special=False)
+        rests = self.ids([t[len(t) if s is None else s :] for t, s in zip(texts, slots, strict=True)], special=False)
+        return [h if s is None else h + marks + r for h, r, s in zip(heads, rests, slots, strict=True)]

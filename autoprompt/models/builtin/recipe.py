@@ -1,0 +1,564 @@
+"""How the builtin model was trained: one file, one command, seeds fixed.
+
+    python -m autoprompt.models.builtin.recipe --data DIR --out autoprompt/models/builtin
+
+The builtin is a small Llama-style decoder that reads classification prompts. It is trained on
+*episodes*: an instruction in one of many wordings, the options listed or not, 0 to 8 worked
+examples, and texts with their labels under one of many sets of label words. In a part of the
+episodes the label words are arbitrary symbols, so that only the examples tell the mapping: this
+is what makes demonstrations matter to the model. The loss is cross-entropy on the label tokens
+(weight 1) and, lighter, on all other text (weight `TEXT_WEIGHT`).
+
+`--data` is a folder with `banking77/train.jsonl` (CC-BY-4.0), `clinc150/train.jsonl` (CC-BY-3.0)
+and `instruction_induction/*.train.jsonl` (MIT); fields `text`/`label` and `input`/`target`. The
+other texts stand in `texts/` beside this file and were written for this project.
+
+Every batch is drawn from (seed, step) alone and the learning rate is flat until its final decay,
+so that a killed training goes on from its last checkpoint to the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import Tensor
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+SEED = 20
+STEPS = 2500
+TOKENS_A_STEP = 4096
+POOL = 8  # steps that share a pool of episodes
+MAX_TOKENS = 512
+TEXT_WEIGHT = 0.06
+TEXT_KEPT = 0.3  # the share of the text tokens that enter the loss, at a weight raised to match
+LEARNING_RATE = 3e-3
+DECAY = 0.3  # the last share of the steps, over which the learning rate falls to zero
+END = "<|end|>"  # begins every sequence, ends it, and pads it
+PAIR_TASKS = ("antonyms", "synonyms", "singular_to_plural", "larger_animal", "num_to_verbal")
+
+CONFIG: dict[str, Any] = {
+    "vocab_size": 8192,
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 2048,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+
+# -- what the prompts look like ------------------------------------------------------------------
+
+INSTRUCTIONS = (
+    "{question}",
+    "{question}",
+    "{question}",
+    "{question}",
+    "Classify the {noun}.",
+    "Classify the following {noun}.",
+    "Classify this {noun} into one of the categories.",
+    "Read the {noun} and choose the right label.",
+    "Read the {noun}. {question}",
+    "Decide where the {noun} belongs.",
+    "Decide which category fits the {noun} best.",
+    "Choose the best label for the {noun}.",
+    "Your task is to label the {noun}.",
+    "Your job is to sort each {noun}. {question}",
+    "You are a careful assistant. {question}",
+    "You are an expert. {question} Answer with one label only.",
+    "Given a {noun}, {question}",
+    "Which label fits this {noun}?",
+    "What is this {noun} about?",
+    "Assign the {noun} to a category.",
+    "Label the {noun}.",
+    "Sort the {noun}.",
+    "Think about what the writer wants. {question}",
+    "Below is a {noun}. {question}",
+    "Here is a {noun}. Name its category.",
+    "Tell me the category.",
+    "Please answer the question about the {noun}: {question}",
+    "Look at the {noun} and pick the right answer. Be short.",
+)
+OPTION_LISTS = (
+    "Options: {comma}",
+    "Options: {comma}.",
+    "Options:\n{lines}",
+    "Choose from: {comma}.",
+    "Choose one of {comma}.",
+    "Labels: {comma}",
+    "Possible answers: {comma}",
+    "Categories: {comma}",
+    "Answer with one of: {comma}.",
+    "The answer is one of {comma}.",
+    "({slash})",
+    "Is it {or_list}?",
+    "Pick one: {or_list}.",
+    "Allowed labels:\n{lines}",
+)
+TEXT_TAGS = ("Text:", "Input:", "Q:", "{Noun}:", "{Noun}:", "{Noun}:", "Text: \n", "", "", ">", "<{noun}>", "###")
+ANSWER_TAGS = (
+    "Label:", "Answer:", "Category:", "Output:", "A:", "{Key}:", "{Key}:", "{Key}:", "->", "=>",
+    "The {key} is", "The right {key} is", "This belongs to", "This is about", "It was", "Result:", "Topic:", "=",
+)  # fmt: skip
+KEYS = (
+    "label",
+    "category",
+    "class",
+    "topic",
+    "type",
+    "answer",
+    "team",
+    "department",
+    "group",
+    "kind",
+    "tag",
+    "section",
+)
+SEPARATORS = ("\n\n", "\n\n", "\n\n", "\n", "\n###\n", "\n---\n")
+CONJUNCTIONS = (" or ", ", or ", " and ")
+SYMBOLS = (
+    tuple("ABCDEFGH"),
+    tuple("abcdefgh"),
+    tuple("12345678"),
+    ("foo", "bar", "baz", "qux", "zip", "zap", "wug", "dax"),
+    ("red", "blue", "green", "yellow", "black", "white", "orange", "purple"),
+    ("one", "two", "three", "four", "five", "six", "seven", "eight"),
+    ("north", "south", "east", "west", "up", "down", "left", "right"),
+    ("cat", "dog", "fish", "bird", "horse", "cow", "sheep", "duck"),
+    ("alpha", "beta", "gamma", "delta", "omega", "sigma", "kappa", "theta"),
+    ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry"),
+    ("X", "Y", "Z", "W", "V", "U", "T", "S"),
+    ("yes", "no", "maybe", "never", "often", "always", "soon", "later"),
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task: per label its words (best first) and its texts."""
+
+    nouns: tuple[str, ...]
+    questions: tuple[str, ...]
+    words: dict[str, tuple[str, ...]]
+    texts: dict[str, tuple[str, ...]]
+
+
+GENERIC_NOUNS = ("text", "message", "sentence", "request", "question", "note")
+GENERIC_QUESTIONS = (
+    "What does the person want?",
+    "Which label fits?",
+    "What is the request about?",
+    "Name the intent.",
+    "Find the matching category.",
+    "What is meant here?",
+)
+
+
+# -- the sources ---------------------------------------------------------------------------------
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def written_tasks(folder: Path) -> list[Task]:
+    """The tasks of the TOML files that were written for this project."""
+    tasks = []
+    for path in sorted(folder.glob("*.toml")):
+        if path.name == "intents.toml":
+            continue
+        for table in tomllib.loads(path.read_text(encoding="utf-8")).values():
+            labels = table["labels"]
+            tasks.append(
+                Task(
+                    tuple(table["nouns"]),
+                    tuple(table["questions"]),
+                    {name: tuple(label["words"]) for name, label in labels.items()},
+                    {name: tuple(label["texts"]) for name, label in labels.items()},
+                )
+            )
+    return tasks
+
+
+def intent_tasks(folder: Path, data: Path) -> tuple[list[Task], list[Task]]:
+    """Two lists: coarse groupings of public intents, and each public set as one fine task."""
+    names = tomllib.loads((folder / "intents.toml").read_text(encoding="utf-8"))
+    fine = {}
+    for source in ("banking77", "clinc150"):
+        texts: dict[str, list[str]] = {}
+        for row in read_jsonl(data / source / "train.jsonl"):
+            texts.setdefault(row["label"], []).append(row["text"].strip())
+        words = {label: tuple(names[source]["names"][label]) for label in texts}
+        fine[source] = Task(GENERIC_NOUNS, GENERIC_QUESTIONS, words, {k: tuple(v) for k, v in texts.items()})
+    coarse = [
+        Task(
+            tuple(group["nouns"]),
+            tuple(group["questions"]),
+            {name: tuple(label["words"]) for name, label in group["labels"].items()},
+            {
+                name: tuple(text for intent in label["intents"] for text in fine[group["source"]].texts[intent])
+                for name, label in group["labels"].items()
+            },
+        )
+        for group in names["groups"]
+    ]
+    return coarse, list(fine.values())
+
+
+def pair_tasks(data: Path) -> list[list[tuple[str, str]]]:
+    """Word puzzles (input, target) that only examples explain."""
+    tasks = []
+    for name in PAIR_TASKS:
+        rows = read_jsonl(data / "instruction_induction" / f"{name}.train.jsonl")
+        tasks.append([(row["input"], row["target"]) for row in rows])
+    return tasks
+
+
+@dataclass(frozen=True)
+class Sources:
+    written: list[Task]
+    coarse: list[Task]
+    fine: list[Task]
+    pairs: list[list[tuple[str, str]]]
+
+    def draw(self, rng: random.Random) -> Task:
+        return rng.choice(rng.choices((self.written, self.coarse, self.fine), (0.5, 0.27, 0.23))[0])
+
+
+# -- episodes ------------------------------------------------------------------------------------
+
+Segments = list[tuple[str, float]]  # (text, weight of its tokens in the loss)
+
+
+def label_words(rng: random.Random, task: Task, labels: list[str]) -> list[str]:
+    """One word a label, all distinct; the first ones of each list are the likelier."""
+    chosen: list[str] = []
+    for label in labels:
+        free = [word for word in task.words[label] if word not in chosen] or [label.replace("_", " ")]
+        chosen.append(free[min(int(rng.expovariate(0.9)), len(free) - 1)])
+    style = rng.random()
+    if style < 0.15:
+        return [word[:1].upper() + word[1:] for word in chosen]
+    if style < 0.2:
+        return [word.upper() for word in chosen]
+    return chosen
+
+
+def options_text(rng: random.Random, words: list[str]) -> str:
+    listed = rng.sample(words, len(words))
+    conjunction = rng.choice(CONJUNCTIONS)
+    return rng.choice(OPTION_LISTS).format(
+        comma=", ".join(listed),
+        lines="\n".join(f"- {word}" for word in listed),
+        slash=rng.choice((" / ", "/", "|")).join(listed),
+        or_list=", ".join(listed[:-1]) + conjunction + listed[-1],
+    )
+
+
+def disturbed(rng: random.Random, text: str) -> str:
+    style = rng.random()
+    if style < 0.1:
+        return text.lower()
+    if style < 0.14:
+        return text.rstrip(".!?")
+    if style < 0.16:
+        return text.upper()
+    return text
+
+
+def classification(rng: random.Random, task: Task) -> Segments:
+    """One prompt with its examples and answers, ready for the tokenizer."""
+    labels = rng.sample(sorted(task.texts), min(len(task.texts), rng.choice((2, 3, 4, 4, 5, 6, 7, 8))))
+    words = label_words(rng, task, labels)
+    shots = rng.choices(range(9), (0.38, 0.06, 0.08, 0.08, 0.12, 0.08, 0.08, 0.06, 0.06))[0]
+    symbolic = shots >= 2 and rng.random() < 0.3
+    noun, question = rng.choice(task.nouns), rng.choice(task.questions)
+    instruction = rng.choice(INSTRUCTIONS).format(noun=noun, question=question) if rng.random() < 0.85 else ""
+    listing = options_text(rng, words) if rng.random() < 0.6 else ""
+    if symbolic:
+        labels, words, listing = _symbolic(rng, labels, words)
+    elif rng.random() < 0.08:
+        words, listing = _lettered(words)
+    if shots:
+        labels = labels[: max(2, min(len(labels), shots + 1))] if symbolic else labels
+    key = rng.choice(KEYS)
+    noun_key = {"noun": noun, "Noun": noun[:1].upper() + noun[1:], "key": key, "Key": key[:1].upper() + key[1:]}
+    before, after = rng.choice(TEXT_TAGS).format(**noun_key), rng.choice(ANSWER_TAGS).format(**noun_key)
+    quote = rng.random() < 0.12
+    inline = rng.random() < 0.12  # text and answer on one line
+    head = rng.choice((" ", "\n")).join(part for part in (instruction, listing) if part)
+    placed = rng.random()  # where the instruction stands: first, after each text, or split in two
+    inside, separator = "", rng.choice(SEPARATORS)
+    if placed < 0.12:
+        head, inside = "", head
+    elif placed < 0.2:
+        head, inside = instruction, listing
+    segments: Segments = [(head + separator, TEXT_WEIGHT)] if head else []
+    for text, word in _drawn(rng, task, labels, words, shots + 1):
+        shown = disturbed(rng, text)
+        body = f'{before} "{shown}"' if quote else f"{before} {shown}"
+        body = body.strip() + (f"\n{inside}" if inside else "") + (" " if inline else "\n") + after
+        segments += [(body, TEXT_WEIGHT), (" " + word, 1.0), (separator, TEXT_WEIGHT)]
+    return segments[:-1]
+
+
+def _symbolic(rng: random.Random, labels: list[str], words: list[str]) -> tuple[list[str], list[str], str]:
+    """Arbitrary symbols for words, few classes: only the examples tell the mapping."""
+    count = min(len(labels), rng.choice((2, 2, 3, 4)))
+    symbols = rng.sample(rng.choice(SYMBOLS), count)
+    return labels[:count], symbols, options_text(rng, symbols) if rng.random() < 0.3 else ""
+
+
+def _lettered(words: list[str]) -> tuple[list[str], str]:
+    """Options with letters, answered by the letter."""
+    letters = list("ABCDEFGH"[: len(words)])
+    return letters, "Options:\n" + "\n".join(f"{letter}) {word}" for letter, word in zip(letters, words, strict=True))
+
+
+def _drawn(rng: random.Random, task: Task, labels: list[str], words: list[str], count: int) -> list[tuple[str, str]]:
+    """`count` different texts with their label words; the classes in random order."""
+    drawn: list[tuple[str, str]] = []
+    used: set[str] = set()
+    balanced = rng.random() < 0.5
+    bag: list[int] = []
+    for _ in range(count):
+        if not bag:
+            bag = rng.sample(range(len(labels)), len(labels))
+        at = bag.pop() if balanced else rng.randrange(len(labels))
+        text = rng.choice(task.texts[labels[at]])
+        if text not in used:
+            used.add(text)
+            drawn.append((text, words[at]))
+    return drawn
+
+
+def description(rng: random.Random, task: Task) -> Segments:
+    """Texts after their label: what each label word is likely to be said of."""
+    label = rng.choice(sorted(task.texts))
+    word, noun = rng.choice(task.words[label]), rng.choice(task.nouns)
+    texts = rng.sample(task.texts[label], min(len(task.texts[label]), rng.randint(2, 5)))
+    opening = rng.choice((f"Topic: {word}\n", f"{word}\n", f"A {noun} about {word}:\n", f"These belong to {word}.\n"))
+    return [(opening, TEXT_WEIGHT), ("\n".join(texts), 0.2)]
+
+
+def puzzle(rng: random.Random, pairs: list[tuple[str, str]]) -> Segments:
+    """Word pairs under an arbitrary layout; the examples tell what is asked."""
+    tags = rng.choice((("Input: ", "\nOutput:"), ("", " ->"), ("Q: ", "\nA:"), ("", " =")))
+    separator = "\n\n" if "\n" in tags[1] else "\n"
+    segments: Segments = []
+    for source, target in rng.sample(pairs, rng.randint(3, 8)):
+        segments += [(tags[0] + source + tags[1], TEXT_WEIGHT), (" " + target, 0.5), (separator, TEXT_WEIGHT)]
+    return segments[:-1]
+
+
+def episode(rng: random.Random, sources: Sources) -> Segments:
+    kind = rng.random()
+    if kind < 0.05:
+        return puzzle(rng, rng.choice(sources.pairs))
+    task = sources.draw(rng)
+    return description(rng, task) if kind < 0.14 else classification(rng, task)
+
+
+# -- tokens and batches --------------------------------------------------------------------------
+
+
+def train_tokenizer(sources: Sources) -> Tokenizer:
+    """A byte-level BPE on the texts and on sample episodes."""
+    rng = random.Random(SEED)
+    corpus = [text for task in sources.written + sources.fine for texts in task.texts.values() for text in texts]
+    corpus += ["".join(text for text, _ in episode(rng, sources)) for _ in range(20_000)]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=CONFIG["vocab_size"],
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{END} $A", special_tokens=[(END, 0)])
+    return tokenizer
+
+
+def encoded(rng: random.Random, tokenizer: Tokenizer, segments: Segments) -> tuple[list[int], list[float]]:
+    """Token ids of the whole string, and the loss weight of each token by the segment it ends in.
+
+    Most text tokens get weight 0 and the others more, which spares the output matrix two thirds
+    of its rows and leaves the expected loss as it is.
+    """
+    encoding = tokenizer.encode("".join(text for text, _ in segments))
+    weights_by_character: list[float] = []
+    for text, weight in segments:
+        weights_by_character += [weight] * len(text)
+    weights = [weights_by_character[end - 1] if end else 0.0 for _, end in encoding.offsets]
+    weights = [w if w == 1.0 else w / TEXT_KEPT if rng.random() < TEXT_KEPT else 0.0 for w in weights]
+    return encoding.ids[:MAX_TOKENS], weights[:MAX_TOKENS]
+
+
+def batches(step: int, tokenizer: Tokenizer, sources: Sources) -> list[tuple[Tensor, Tensor]]:
+    """The micro-batches of one step, rows of like length together: ids and weights, both (B, T).
+
+    `POOL` steps share one pool of episodes, sorted by length, so that little is padding.
+    """
+    rng = random.Random(SEED * 1_000_003 + step // POOL)
+    rows: list[tuple[list[int], list[float]]] = []
+    while sum(len(ids) for ids, _ in rows) < POOL * TOKENS_A_STEP:
+        rows.append(encoded(rng, tokenizer, episode(rng, sources)))
+    rows.sort(key=lambda row: len(row[0]))
+    packed, start = [], 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or (end + 1 - start) * len(rows[end][0]) > TOKENS_A_STEP // 2:
+            packed.append(padded(rows[start:end]))
+            start = end
+    rng.shuffle(packed)
+    return packed[step % POOL :: POOL]
+
+
+def padded(rows: list[tuple[list[int], list[float]]]) -> tuple[Tensor, Tensor]:
+    """Ids and weights as (B, T), padded right."""
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    weights = torch.zeros(len(rows), width)
+    for at, (row, row_weights) in enumerate(rows):
+        ids[at, : len(row)] = torch.tensor(row)
+        weights[at, : len(row)] = torch.tensor(row_weights)
+    return ids, weights
+
+
+# -- training ------------------------------------------------------------------------------------
+
+
+def summed_loss(model: LlamaForCausalLM, ids: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of the cross-entropy of each next token."""
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]  # (B, T-1, H); padding stands right
+    wanted, scale = ids[:, 1:].reshape(-1), weights[:, 1:].reshape(-1)
+    kept = scale > 0
+    logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[kept])
+    return (functional.cross_entropy(logits, wanted[kept], reduction="none") * scale[kept]).sum()
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, made orthogonal by a Newton-Schulz iteration (Jordan et al. 2024).
+
+    torch's own class iterates in bfloat16, which is 60 times slower on processors without it.
+    """
+
+    def __init__(self, matrices: list[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.02) -> None:
+        super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                average = self.state[matrix].setdefault("average", torch.zeros_like(matrix))
+                average.lerp_(matrix.grad, 1 - group["momentum"])
+                update = orthogonal(matrix.grad.lerp(average, group["momentum"]))
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(update, alpha=-0.2 * group["lr"] * max(matrix.shape) ** 0.5)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """The nearest semi-orthogonal matrix, about, after five quintic Newton-Schulz steps."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix) / (matrix.norm() + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if tall else x
+
+
+def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for embeddings and norms."""
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    return [
+        Muon(matrices, lr=LEARNING_RATE),
+        torch.optim.AdamW(rest, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+def rate(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / 100, (steps - step) / (DECAY * steps))
+
+
+def train(sources: Sources, out: Path, steps: int) -> None:
+    tokenizer = train_tokenizer(sources)
+    torch.manual_seed(SEED)
+    model = LlamaForCausalLM(LlamaConfig(**CONFIG, attn_implementation="sdpa"))
+    model.train()
+    tuners = optimizers(model)
+    checkpoint = out / "checkpoint.pt"
+    start = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        start = state["step"]
+        model.load_state_dict(state["model"])
+        for tuner, saved in zip(tuners, state["tuners"], strict=True):
+            tuner.load_state_dict(saved)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, steps {start} to {steps}", flush=True)
+    began, seen, smooth = time.monotonic(), 0, 0.0
+    for step in range(start, steps):
+        parts = batches(step, tokenizer, sources)
+        scale = sum(float(weights[:, 1:].sum()) for _, weights in parts)
+        total = 0.0
+        for ids, weights in parts:
+            loss = summed_loss(model, ids, weights) / scale
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+            seen += ids.numel()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for tuner in tuners:
+            for group in tuner.param_groups:
+                group["lr"] = LEARNING_RATE * rate(step, steps)
+            tuner.step()
+            tuner.zero_grad(set_to_none=True)
+        smooth = total if step == start else 0.98 * smooth + 0.02 * total
+        if step % 20 == 0 or step < 5:
+            speed = seen / (time.monotonic() - began)
+            print(f"step {step} loss {smooth:.3f} tokens/s {speed:,.0f}", flush=True)
+        if (step + 1) % 100 == 0:
+            state = {"step": step + 1, "model": model.state_dict(), "tuners": [t.state_dict() for t in tuners]}
+            torch.save(state, out / "checkpoint.new")
+            (out / "checkpoint.new").rename(checkpoint)
+    save(model, tokenizer, out)
+    checkpoint.unlink(missing_ok=True)
+
+
+def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
+    """The Hugging Face layout, weights in float16."""
+    model.to(torch.float16).save_pretrained(out)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END, model_max_length=2048
+    ).save_pretrained(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the builtin model.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the public data sets")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the model is written")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    options = parser.parse_args()
+    folder = Path(__file__).parent / "texts"
+    coarse, fine = intent_tasks(folder, options.data)
+    options.out.mkdir(parents=True, exist_ok=True)
+    train(Sources(written_tasks(folder), coarse, fine, pair_tasks(options.data)), options.out, options.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+"""A prompt: one candidate, a frozen value, and how it renders an example."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import jinja2
+import jinja2.meta
+import jinja2.sandbox
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from autoprompt.errors import ExportError, PromptError
+from autoprompt.soft import Array
+
+__all__ = [
+    "CONTENT_FREE",
+    "VECTORS_FILE",
+    "Demonstration",
+    "Position",
+    "Prompt",
+    "Rendered",
+    "SoftPart",
+    "check_template",
+]
+
+Position = Literal["start", "example", "answer"]
+
+# Private-use characters stand for the answer and for the soft vectors while a template renders.
+_ANSWER, _VECTORS = "\ue0a1", "\ue0a2"
+VECTORS_FILE = "vectors.safetensors"  # beside prompt.json
+CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs without content of Zhao et al. 2021
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A worked example: input fields and the label (not the label word)."""
+
+    fields: Mapping[str, str]
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class SoftPart:
+    """Vectors (K, H) and where they stand.
+
+    "start" is before everything, "example" before the block of the example, "answer" directly
+    before the answer.
+    """
+
+    vectors: Array
+    position: Position = "start"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """An example under a prompt, as text.
+
+    context: everything before the answer. answers: what may follow, one string a label in the
+    prompt's order, leading spaces included. tail: what stands behind the answer (part of the
+    choice for models that write, context for models that fill masks). slot: the place in
+    `context` where soft vectors go, or None.
+    """
+
+    context: str
+    answers: tuple[str, ...]
+    tail: str = ""
+    slot: int | None = None
+
+
+@functools.cache
+def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
+    return jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+
+
+@functools.lru_cache(maxsize=4096)
+def _compiled(template: str) -> tuple[jinja2.Template, frozenset[str]]:
+    try:
+        names = jinja2.meta.find_undeclared_variables(_environment().parse(template))
+        return _environment().from_string(template), frozenset(names)
+    except jinja2.TemplateError as error:
+        raise PromptError(f"The template {_shown(template)} is not valid Jinja: {error}.") from None
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def check_template(template: str, fields: Sequence[str]) -> None:
+    """Raise PromptError when a template does not compile, or does not place each thing it should.
+
+    It must name {{ label }} and at least one input field, and nothing but the fields, `label`
+    and `instruction`.
+    """
+    names = _compiled(template)[1]
+    allowed = {*fields, "label", "instruction"}
+    strange = sorted(names - allowed)
+    if strange:
+        raise PromptError(
+            f"The template {_shown(template)} names {{{{ {strange[0]} }}}}; allowed are {', '.join(sorted(allowed))}."
+        )
+    if "label" not in names:
+        raise PromptError(f"The template {_shown(template)} has no {{{{ label }}}}: the answer has no place.")
+    if not names & set(fields):
+        raise PromptError(f"The template {_shown(template)} shows no input field; it needs one of {', '.join(fields)}.")
+    Prompt(template, {"a": "a", "b": "b"}).render(dict.fromkeys(fields, "x"))
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """One candidate prompt.
+
+    template: Jinja for one block, with {{ label }} and the input fields; when it does not name
+    {{ instruction }}, the instruction stands once in front of all blocks. label_words: the word
+    shown for each label, in the order of the scores' columns. calibration: "content_free" divides
+    by the probabilities of inputs without content (Zhao et al. 2021). normalize: divide a label
+    word's log-likelihood by its number of tokens.
+
+    >>> prompt = Prompt("{{ text }}\\nSentiment: {{ label }}", {"pos": "good", "neg": "bad"})
+    >>> prompt.render({"text": "Loved it."})
+    Rendered(context='Loved it.\\nSentiment:', answers=(' good', ' bad'), tail='', slot=None)
+
+    Raises PromptError when a label has no word, two labels share one, or a template does not compile.
+    """
+
+    template: str
+    label_words: Mapping[str, str]
+    instruction: str = ""
+    demonstrations: tuple[Demonstration, ...] = ()
+    calibration: Literal["none", "content_free"] = "none"
+    normalize: bool = False
+    separator: str = "\n\n"
+    soft: SoftPart | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label_words", MappingProxyType(dict(self.label_words)))
+        object.__setattr__(self, "demonstrations", tuple(self.demonstrations))
+        _compiled(self.template)
+        if len(self.label_words) < 2:
+            raise PromptError(f"A prompt needs at least two label words; it has {dict(self.label_words)}.")
+        by_word: dict[str, str] = {}
+        for label, word in self.label_words.items():
+            if not word.strip():
+                raise PromptError(f"The label word of {label!r} is empty.")
+            if word in by_word:
+                raise PromptError(f"The labels {by_word[word]!r} and {label!r} share the label word {word!r}.")
+            by_word[word] = label
+        for shown in self.demonstrations:
+            if shown.label not in self.label_words:
+                raise PromptError(f"A demonstration has the label {shown.label!r}, which has no label word.")
+
+    @property
+    def kind(self) -> Literal["discrete", "soft"]:
+        return "discrete" if self.soft is None else "soft"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.label_words)
+
+    # -- rendering -----------------------------------------------------------------------
+
+    def _block(self, fields: Mapping[str, str]) -> tuple[str, str]:
+        """One block, split at the answer."""
+        template, names = _compiled(self.template)
+        clean = {k: v.replace(_ANSWER, "\ufffd").replace(_VECTORS, "\ufffd") for k, v in fields.items()}
+        values = {**clean, "label": _ANSWER}
+        if "instruction" in names:
+            values["instruction"] = self.instruction
+        try:
+            text = template.render(values)
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            raise PromptError(f"The template {_shown(self.template)} cannot be rendered: {error}.") from None
+        before, found, after = text.partition(_ANSWER)
+        if not found or _ANSWER in after:
+            raise PromptError(f"The template {_shown(self.template)} must show {{{{ label }}}} exactly once.")
+        return before, after
+
+    def render(self, fields: Mapping[str, str]) -> Rendered:
+        """The example `fields` under this prompt. Raises PromptError when a field is missing."""
+        parts = []
+        if self.instruction and "instruction" not in _compiled(self.template)[1]:
+            parts.append(self.instruction)
+        for shown in self.demonstrations:
+            before, after = self._block(shown.fields)
+            parts.append(before + self.label_words[shown.label] + after)
+        before, tail = self._block(fields)
+        head = self.separator.join([*parts, ""])
+        context = (head + before).rstrip(" ")
+        gap = head + before
+        spaces = gap[len(context) :]
+        slot = None
+        if self.soft is not None:
+            slot = {"start": 0, "example": min(len(head), len(context)), "answer": len(context)}[self.soft.position]
+        return Rendered(context, tuple(spaces + word for word in self.label_words.values()), tail, slot)
+
+    def content_free(self) -> list[dict[str, str]]:
+        """The inputs without content, for calibration: each field is "N/A", empty, "[MASK]" in turn."""
+        template, names = _compiled(self.template)
+        fields = sorted(names - {"label", "instruction"})
+        return [dict.fromkeys(fields, text) for text in CONTENT_FREE]
+
+    def placeholder_text(self) -> str:
+        """The whole prompt as plain text, each input field as {field} and the answer as {label}."""
+        fields = sorted(_compiled(self.template)[1] - {"label", "instruction"})
+        shown = self.render({name: "{" + name + "}" for name in fields})
+        context = shown.context
+        if shown.slot is not None and self.soft is not None:
+            mark = f"<{len(self.soft.vectors)} soft vectors>"
+            context = context[: shown.slot] + mark + context[shown.slot :]
+        gap = shown.answers[0][: len(shown.answers[0]) - len(self.label_words[self.labels[0]])]
+        return context + gap + "{label}" + shown.tail
+
+    # -- identity and files --------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the vectors themselves, as plain values."""
+        soft = None
+        if self.soft is not None:
+            count, size = self.soft.vectors.shape
+            soft = {"position": self.soft.position, "vectors": count, "size": size}
+        return {
+            "format": "autoprompt.prompt/1",
+            "kind": self.kind,
+            "template": self.template,
+            "instruction": self.instruction,
+            "demonstrations": [{"fields": dict(d.fields), "label": d.label} for d in self.demonstrations],
+            "label_words": dict(self.label_words),
+            "calibration": self.calibration,
+            "normalize": self.normalize,
+            "separator": self.separator,
+            "soft": soft,
+        }
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of all that the prompt is: 16 hexadecimal digits."""
+        digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode())
+        if self.soft is not None:
+            digest.update(np.ascontiguousarray(self.soft.vectors, dtype="<f4").tobytes())
+        return digest.hexdigest()[:16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prompt) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def vector_bytes(self) -> bytes | None:
+        """The vectors as a safetensors file, or None."""
+        if self.soft is None:
+            return None
+        return save({"vectors": np.ascontiguousarray(self.soft.vectors, dtype=np.float32)})
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any], vectors: Array | None = None) -> Prompt:
+        """The prompt of `to_dict`. Raises ExportError when something is missing or of a wrong kind."""
+        try:
+            soft = None
+            if value.get("soft"):
+                if vectors is None:
+                    raise ExportError("The prompt is soft and its vectors were not given.")
+                shape = (value["soft"]["vectors"], value["soft"]["size"])
+                if vectors.shape != shape or value["soft"]["position"] not in get_args(Position):
+                    raise ExportError(f"The prompt's vectors have shape {vectors.shape}, expected {shape}.")
+                soft = SoftPart(vectors, value["soft"]["position"])
+            return cls(
+                template=_text(value, "template"),
+                label_words={str(k): str(v) for k, v in value["label_words"].items()},
+                instruction=_text(value, "instruction"),
+                demonstrations=tuple(
+                    Demonstration({str(k): str(v) for k, v in d["fields"].items()}, str(d["label"]))
+                    for d in value["demonstrations"]
+                ),
+                calibration=value["calibration"],
+                normalize=bool(value["normalize"]),
+                separator=_text(value, "separator"),
+                soft=soft,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ExportError(f"The prompt is incomplete or damaged: {type(error).__name__} {error}.") from None
+
+    @classmethod
+    def load(cls, folder: Path) -> Prompt:
+        """Read `prompt.json`, and `vectors.safetensors` if the prompt is soft, from an export."""
+        try:
+            value = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
+            soft = value.get("soft") if isinstance(value, dict) else None
+            vectors = load_file(folder / VECTORS_FILE)["vectors"] if soft else None
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ExportError(f"{folder} holds no readable prompt ({type(error).__name__}: {error}).") from None
+        if not isinstance(value, dict):
+            raise ExportError(f"{folder / 'prompt.json'} is not a JSON object.")
+        return cls.from_dict(value, vectors)
+
+    def with_vectors_from(self, path: Path) -> Prompt:
+        """The same soft prompt with the vectors of a safetensors file. Raises ExportError."""
+        if self.soft is None:
+            raise ExportError("The prompt is not soft; it has no vectors to replace.")
+        try:
+            return replace(self, soft=replace(self.soft, vectors=load_file(path)["vectors"]))
+        except (OSError, KeyError, SafetensorError) as error:
+            raise ExportError(f"{path} holds no readable vectors ({type(error).__name__}: {error}).") from None
+
+
+def _text(value: Mapping[str, Any], key: str) -> str:
+    if not isinstance(value[key], str):
+        raise TypeError(f"{key} is {value[key]!r}, not a text")
+    return str(value[key])

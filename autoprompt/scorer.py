@@ -1,0 +1,179 @@
+"""Prompts × examples → scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprompt.data import Example
+from autoprompt.engine import Engine, Request
+from autoprompt.errors import PromptError
+from autoprompt.metrics import Metric, Outcome
+from autoprompt.models import Encoding, LanguageModel
+from autoprompt.prompt import Prompt, Rendered
+
+__all__ = ["Score", "Scorer"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a prompt is worth on some examples.
+
+    value: the metric over all of them. outcome: targets and probabilities (N, C). margins (N,):
+    log-likelihood of the right label minus that of the best other one, after normalization and
+    calibration.
+    """
+
+    value: float
+    outcome: Outcome
+    margins: Floats
+
+    @property
+    def margin(self) -> float:
+        return float(self.margins.mean())
+
+    @property
+    def loss(self) -> float:
+        """The mean of -log P(right label), natural."""
+        gold = [self.outcome.labels.index(target) for target in self.outcome.targets]
+        right = self.outcome.probabilities[np.arange(len(gold)), gold]
+        return float(-np.log(np.maximum(right, 1e-12)).mean())
+
+
+class Scorer:
+    """Scores prompts on one model under one metric.
+
+    A score is a function of (model, prompt, example): batches, order and neighbours do not change
+    it beyond 1e-4 in any label log-probability (float32). What was scored once is remembered.
+
+    >>> from autoprompt.metrics.builtin import accuracy
+    >>> from autoprompt.models import load_model
+    >>> from autoprompt.data import Example
+    >>> scorer = Scorer(load_model("builtin"), accuracy)
+    >>> prompt = Prompt("{{ text }}\\nTopic: {{ label }}", {"s": "sports", "m": "money"})
+    >>> examples = [Example(0, {"text": "The match ended two to one."}, "s")]
+    >>> [score] = scorer.score([prompt], examples)
+    >>> 0.0 <= score.value <= 1.0
+    True
+    """
+
+    def __init__(self, model: LanguageModel, metric: Metric, batch_tokens: int | None = None) -> None:
+        self.model = model
+        self.metric = metric
+        self.engine = Engine(model, batch_tokens)
+        self.truncated: set[object] = set()  # inputs that had to be shortened, by their fields
+        self._known: dict[tuple[str, object], Floats] = {}
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that went through the model so far."""
+        return self.engine.tokens
+
+    def score(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Score]:
+        """Score every prompt on every example, all in one grid.
+
+        Raises PromptError when a prompt cannot show an example, ModelError when the model fails.
+        """
+        return [
+            self._score(likelihoods, examples, prompt)
+            for prompt, likelihoods in zip(prompts, self.log_likelihoods(prompts, examples), strict=True)
+        ]
+
+    def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Floats]:
+        """For each prompt the label log-likelihoods (N, C), normalized and calibrated as it says."""
+        wanted: dict[tuple[str, object], tuple[Prompt, dict[str, str]]] = {}
+        for prompt in prompts:
+            inputs = [dict(example.fields) for example in examples]
+            for fields in inputs + (prompt.content_free() if prompt.calibration == "content_free" else []):
+                key = (prompt.fingerprint, tuple(sorted(fields.items())))
+                if key not in self._known:
+                    wanted[key] = (prompt, fields)
+        requests: list[Request] = []
+        by_prompt: dict[str, list[tuple[tuple[str, object], Prompt, dict[str, str]]]] = {}
+        for key, (prompt, fields) in wanted.items():
+            by_prompt.setdefault(prompt.fingerprint, []).append((key, prompt, fields))
+        keys = []
+        for members in by_prompt.values():
+            requests += self._requests(members[0][1], [fields for _, _, fields in members])
+            keys += [key for key, _, _ in members]
+        for key, request, scores in zip(keys, requests, self.engine.score(requests), strict=True):
+            lengths = np.array([len(choice) for choice in request.choices])
+            self._known[key] = scores / lengths if wanted[key][0].normalize else scores
+        return [self._calibrated(prompt, examples) for prompt in prompts]
+
+    def _requests(self, prompt: Prompt, inputs: Sequence[dict[str, str]]) -> list[Request]:
+        vectors = None if prompt.soft is None else np.ascontiguousarray(prompt.soft.vectors, dtype=np.float32)
+        encodings = self.encode(prompt, inputs)
+        return [Request(e.context, e.choices, e.tail, vectors, prompt.fingerprint) for e in encodings]
+
+    def encode(self, prompt: Prompt, inputs: Sequence[dict[str, str]]) -> list[Encoding]:
+        """The token ids of inputs under a prompt; inputs too long for the model are shortened."""
+        encodings = self._encode(prompt, [prompt.render(fields) for fields in inputs])
+        if self.model.window is None:
+            return encodings
+        for at, (encoding, fields) in enumerate(zip(encodings, inputs, strict=True)):
+            if encoding.length > self.model.window:
+                self.truncated.add(tuple(sorted(fields.items())))
+                encodings[at] = self._shortened(prompt, fields, self.model.window)
+        return encodings
+
+    def _encode(self, prompt: Prompt, shown: Sequence[Rendered]) -> list[Encoding]:
+        return self.model.encode(
+            [r.context for r in shown],
+            [r.answers for r in shown],
+            [r.tail for r in shown],
+            [r.slot for r in shown],
+            0 if prompt.soft is None else len(prompt.soft.vectors),
+        )
+
+    def _shortened(self, prompt: Prompt, fields: dict[str, str], window: int) -> Encoding:
+        """The longest input that fits: the longest field loses its end, by halves."""
+        name = max(fields, key=lambda key: len(fields[key]))
+        text, best = fields[name], None
+        low, high = 0, len(text)
+        while low < high:
+            middle = (low + high + 1) // 2
+            [encoding] = self._encode(prompt, [prompt.render({**fields, name: text[:middle]})])
+            if encoding.length <= window:
+                low, best = middle, encoding
+            else:
+                high = middle - 1
+        if best is None:
+            raise PromptError(
+                f"The prompt alone fills the {window} tokens that the model reads. "
+                "Use fewer or shorter demonstrations, or a shorter instruction."
+            )
+        return best
+
+    def _calibrated(self, prompt: Prompt, examples: Sequence[Example]) -> Floats:
+        """Log-likelihoods (N, C), divided by those of content-free inputs if the prompt says so."""
+        rows = np.stack([self._known[prompt.fingerprint, e.key] for e in examples])
+        if prompt.calibration == "none":
+            return rows
+        empty = [self._known[prompt.fingerprint, tuple(sorted(f.items()))] for f in prompt.content_free()]
+        # Zhao et al. 2021: W = diag(p_cf)^-1 with p_cf the mean over the content-free inputs
+        prior = np.mean([_softmax(row[None])[0] for row in empty], axis=0)
+        calibrated: Floats = rows - np.log(np.maximum(prior, 1e-12))
+        return calibrated
+
+    def _score(self, likelihoods: Floats, examples: Sequence[Example], prompt: Prompt) -> Score:
+        outcome = Outcome(tuple(e.label for e in examples), _softmax(likelihoods), prompt.labels)
+        gold = np.array([prompt.labels.index(e.label) for e in examples])
+        rows = np.arange(len(gold))
+        others = likelihoods.copy()
+        others[rows, gold] = -np.inf
+        return Score(self.metric(outcome), outcome, likelihoods[rows, gold] - others.max(1))
+
+    def using(self, model: LanguageModel) -> Scorer:
+        """A scorer of another model, with the same metric and its own memory."""
+        return Scorer(model, self.metric)
+
+
+def _softmax(rows: Floats) -> Floats:
+    shifted = np.exp(rows - rows.max(1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(1, keepdims=True))

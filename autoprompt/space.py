@@ -1,0 +1,172 @@
+"""What may vary: a trial in, a prompt out. The only maker of searched prompts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from autoprompt.data import Example
+from autoprompt.errors import PromptError
+from autoprompt.prompt import Demonstration, Position, Prompt, SoftPart
+from autoprompt.soft import Array, Projection, from_tokens, seed_of, start_random, start_vocabulary
+
+__all__ = ["DemonstrationSpace", "SoftSpace", "SoftStart", "SoftStructure", "Space", "Stored"]
+
+SoftStart = Literal["random", "vocabulary", "best"]
+
+
+class Suggests(Protocol):
+    """What of an Optuna trial is used."""
+
+    def suggest_int(self, name: str, low: int, high: int) -> int: ...
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Plays the parameters of a finished trial again."""
+
+    params: Mapping[str, Any]
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        return int(self.params[name])
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self.params[name]
+
+
+@dataclass(frozen=True)
+class DemonstrationSpace:
+    """How many demonstrations at most, how many draws of them, how many orders of each draw."""
+
+    most: int = 4
+    draws: int = 16
+    orders: int = 4
+
+
+@dataclass(frozen=True)
+class SoftStructure:
+    """What one search by coordinates holds fixed."""
+
+    vectors: int
+    position: Position
+    start: SoftStart
+
+
+@dataclass(frozen=True)
+class SoftSpace:
+    """What may vary in a soft prompt; `dimensions` is the length of its coordinates."""
+
+    vectors: tuple[int, ...] = (4, 8)
+    positions: tuple[Position, ...] = ("start", "answer")
+    starts: tuple[SoftStart, ...] = ("best", "vocabulary", "random")
+    dimensions: int = 24
+
+    def structure(self, run: int, seed: int) -> SoftStructure:
+        """The structure of search number `run`: the starts take turns, the rest is drawn."""
+        generator = random.Random(f"{seed} structure {run}")
+        return SoftStructure(
+            generator.choice(self.vectors), generator.choice(self.positions), self.starts[run % len(self.starts)]
+        )
+
+
+@dataclass(frozen=True)
+class Space:
+    """Every prompt that a search may propose.
+
+    baseline: the user's own prompt; what is not varied is taken from it. templates, instructions:
+    the candidates, the baseline's first. label_words: for each label its candidate words. pool:
+    the training examples that demonstrations are drawn from.
+
+    >>> space = Space(Prompt("{{ text }}\\n{{ label }}", {"p": "good", "n": "bad"}),
+    ...               instructions=("Sentiment?", "Was it liked?"))
+    >>> space.discrete(Stored({"instruction": 1})).instruction
+    'Was it liked?'
+    """
+
+    baseline: Prompt
+    templates: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()
+    label_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    calibrations: tuple[Literal["none", "content_free"], ...] = ()
+    demonstrations: DemonstrationSpace = DemonstrationSpace(most=0)
+    pool: tuple[Example, ...] = ()
+    soft: SoftSpace | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        strange = set(self.label_words) - set(self.baseline.labels)
+        if strange:
+            raise PromptError(f"There are words for the label {min(strange)!r}, which the baseline does not have.")
+        if self.demonstrations.most and not self.pool:
+            raise PromptError("Demonstrations are searched and there is no pool of examples to draw them from.")
+
+    def discrete(self, trial: Suggests) -> Prompt:
+        """The prompt that a trial's parameters say.
+
+        Raises PromptError when two labels get the same word.
+        """
+        words = {
+            label: self._pick(trial, f"words.{label}", self.label_words.get(label) or (own,))
+            for label, own in self.baseline.label_words.items()
+        }
+        return replace(
+            self.baseline,
+            template=self._pick(trial, "template", self.templates or (self.baseline.template,)),
+            instruction=self._pick(trial, "instruction", self.instructions or (self.baseline.instruction,)),
+            label_words=words,
+            calibration=self._pick(trial, "calibration", self.calibrations or (self.baseline.calibration,)),
+            demonstrations=self._demonstrations(trial),
+        )
+
+    def with_vectors(self, carrier: Prompt, vectors: Array, position: Position) -> Prompt:
+        """A soft prompt: the carrier's text with vectors (K, H) in it."""
+        return replace(carrier, soft=SoftPart(vectors, position))
+
+    def projection(self, run: int, structure: SoftStructure, embeddings: Array, tokens: Sequence[int]) -> Projection:
+        """The map from coordinates to vectors of search number `run`.
+
+        embeddings (V, H) are the model's; "best" starts from those of `tokens`, the carrier's text.
+        """
+        if self.soft is None:
+            raise PromptError("The space has no soft part.")
+        seed = seed_of(self.seed, "soft", run)
+        starts = {
+            "random": lambda: start_random(embeddings, structure.vectors, seed),
+            "vocabulary": lambda: start_vocabulary(embeddings, structure.vectors, seed),
+            "best": lambda: from_tokens(embeddings, list(tokens), structure.vectors),
+        }
+        return Projection(starts[structure.start](), self.soft.dimensions, float(embeddings.std()), seed)
+
+    @staticmethod
+    def _pick(trial: Suggests, name: str, candidates: Sequence[Any]) -> Any:
+        """One of the candidates; only their number is stored, so trials stay small."""
+        if len(candidates) == 1:
+            return candidates[0]
+        return candidates[trial.suggest_categorical(name, list(range(len(candidates))))]
+
+    def _demonstrations(self, trial: Suggests) -> tuple[Demonstration, ...]:
+        options = self.demonstrations
+        if not options.most:
+            return self.baseline.demonstrations
+        number = trial.suggest_int("demonstrations", 0, options.most)
+        draw = trial.suggest_categorical("draw", list(range(options.draws))) if options.draws > 1 else 0
+        order = trial.suggest_categorical("order", list(range(options.orders))) if options.orders > 1 else 0
+        chosen = self.drawn(draw)[:number]
+        if order:
+            random.Random(f"{self.seed} order {order}").shuffle(chosen)
+        return tuple(Demonstration(example.fields, example.label) for example in chosen)
+
+    def drawn(self, draw: int) -> list[Example]:
+        """Draw number `draw` of the pool: the classes take turns, in a shuffled order."""
+        generator = random.Random(f"{self.seed} draw {draw}")
+        by_label: dict[str, list[Example]] = {}
+        for example in generator.sample(self.pool, len(self.pool)):
+            by_label.setdefault(example.label, []).append(example)
+        found: list[Example] = []
+        while len(found) < min(self.demonstrations.most, len(self.pool)):
+            labels = [label for label, left in sorted(by_label.items()) if left]
+            found += [by_label[label].pop() for label in generator.sample(labels, len(labels))]
+        return found[: self.demonstrations.most]

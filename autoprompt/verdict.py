@@ -1,0 +1,89 @@
+"""The locked test: paired intervals, and "no improvement" as a legal answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprompt.metrics import Metric, Outcome
+
+__all__ = ["Verdict", "judge", "paired_interval"]
+
+_RESAMPLES, _RESAMPLES_WHOLE_SET = 10_000, 2_000
+
+
+def paired_interval(
+    metric: Metric, first: Outcome, second: Outcome, seed: int = 0, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of metric(second) - metric(first) on the same examples.
+
+    Examples are drawn with replacement, the same for both (Efron & Tibshirani 1993, chapter 13).
+    """
+    size = len(first.targets)
+    generator = np.random.default_rng(seed)
+    values = metric.per_example(first), metric.per_example(second)
+    if values[0] is not None and values[1] is not None:
+        difference = values[1] - values[0]
+        drawn = np.concatenate(
+            [difference[generator.integers(0, size, (500, size))].mean(1) for _ in range(_RESAMPLES // 500)]
+        )
+    else:
+        drawn = np.array([_resampled(metric, first, second, generator) for _ in range(_RESAMPLES_WHOLE_SET)])
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _resampled(metric: Metric, first: Outcome, second: Outcome, generator: np.random.Generator) -> float:
+    rows: NDArray[np.int64] = generator.integers(0, len(first.targets), len(first.targets))
+    return metric(second.take(rows)) - metric(first.take(rows))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the locked test says of the winner against the baseline.
+
+    interval: the 95 % interval of winner minus baseline, in the metric's own direction.
+    """
+
+    outcome: Literal["improved", "no improvement", "worse"]
+    sentence: str
+    baseline: float
+    winner: float
+    interval: tuple[float, float]
+
+
+def judge(metric: Metric, baseline: Outcome, winner: Outcome, same_prompt: bool = False, seed: int = 0) -> Verdict:
+    """The verdict on two outcomes on the same test examples.
+
+    "improved" needs the whole interval on the better side of zero; `same_prompt` says that the
+    search did not leave the baseline.
+    """
+    low, high = paired_interval(metric, baseline, winner, seed)
+    before, after = metric(baseline), metric(winner)
+    worst, best = (low, high) if metric.maximize else (-high, -low)
+    span = f"{after - before:+.3f} {metric.name}, 95 % interval {low:+.3f} to {high:+.3f}, {len(winner.targets)} test examples"
+    if same_prompt:
+        return Verdict(
+            "no improvement", "No improvement found: the search ends with your own prompt.", before, after, (low, high)
+        )
+    if worst > 0:
+        return Verdict("improved", f"The winner is better than your prompt ({span}).", before, after, (low, high))
+    if best < 0:
+        return Verdict(
+            "worse",
+            f"The winner is worse than your prompt on the test split ({span}): keep your prompt.",
+            before,
+            after,
+            (low, high),
+        )
+    return Verdict(
+        "no improvement",
+        f"No improvement found: the interval holds zero ({span}). Keep your prompt.",
+        before,
+        after,
+        (low, high),
+    )
