@@ -224,7 +224,8 @@ def _given_splits(options: DataOptions) -> dict[str, list[Example]]:
         name = _value(place, row, options.split)
         if name not in rows:
             raise DataError(
-                f"{place}: column {options.split!r} is {name!r}; allowed are train, dev and test.{nearest(name, SPLITS)}"
+                f"{place}: column {options.split!r} is {name!r}; "
+                f"allowed are train, dev and test.{nearest(name, SPLITS)}"
             )
         rows[name].append((place, row))
     for name, found in rows.items():

@@ -69,50 +69,50 @@ class Display:
             self._live = None
 
     def __call__(self, event: events.Event) -> None:
-        line = self._heard(event)
-        if line:
-            self.console.print(line, highlight=False)
+        """Hear an event."""
+        shown = self._heard(event)
+        if shown is not None:
+            self.console.print(shown, soft_wrap=True)
 
-    def _heard(self, event: events.Event) -> str | None:
-        """Take an event in; the line to print for it, if any, in rich markup."""
+    def _heard(self, event: events.Event) -> RenderableType | None:
+        """Take an event in; what to print for it, if anything."""
         state = self.state
         match event:
             case events.RunStarted():
-                state.name, state.metric, state.maximize, state.trials = (
-                    event.name,
-                    event.metric,
-                    event.maximize,
-                    event.trials,
-                )
+                state.name, state.metric, state.maximize = event.name, event.metric, event.maximize
+                state.trials = event.trials
                 again = " (resumed)" if event.resumed else ""
-                return f"[name]{escape(event.name)}[/]{again}: metric {escape(event.metric)}, {event.trials} trials, seed {event.seed}"
+                about = f": metric {event.metric}, {event.trials} trials, seed {event.seed}"
+                return Text.assemble((event.name, "name"), again, about)
             case events.ModelLoaded():
-                return f"model {escape(event.name)}: {event.family}, {event.parameters / 1e6:.1f} M parameters, {event.device}, {event.dtype}"
+                size = f"{event.parameters / 1e6:.1f} M parameters"
+                return Text(f"model {event.name}: {event.family}, {size}, {event.device}, {event.dtype}")
             case events.DataRead():
+                sizes = f"{event.train} train, {event.dev} dev, {event.test} locked test examples"
                 removed = f", {event.duplicates_removed} duplicates removed" if event.duplicates_removed else ""
-                return f"data: {event.train} train, {event.dev} dev, {event.test} locked test examples, {len(event.labels)} labels{removed}"
+                return Text(f"data: {sizes}, {len(event.labels)} labels{removed}")
             case events.StageStarted():
                 state.stage, state.stage_began = event.stage, time.monotonic()
             case events.StageFinished():
-                return f"[quiet]{event.stage}: {event.seconds:.1f} s, {event.tokens:,} tokens[/]"
+                return Text(f"{event.stage}: {event.seconds:.1f} s, {event.tokens:,} tokens", "quiet")
             case events.TrialFinished():
                 return self._trial(event)
             case events.TrialFailed():
                 state.failed += 1
-                return f"[bad]trial {event.number} ({event.kind}) failed:[/] {escape(event.reason)}"
+                return Text.assemble((f"trial {event.number} ({event.kind}) failed: ", "bad"), event.reason)
             case events.Confirmed():
-                return f"confirmed on all of dev: trial {event.number} ({event.kind}) {event.value:.4f}"
+                return Text(f"on all of dev: trial {event.number} ({event.kind}) {event.value:.4f}")
             case events.TestOpened():
-                return f"[name]locked test opened[/] ({event.reason}; time {event.times})"
+                return Text.assemble(("locked test opened", "name"), f" ({event.reason}; time {event.times})")
             case events.EpochFinished():
-                return f"epoch {event.epoch} of {event.epochs}: loss {event.loss:.3f}, dev {event.dev:.4f}"
+                return Text(f"epoch {event.epoch} of {event.epochs}: loss {event.loss:.3f}, dev {event.dev:.4f}")
             case events.Notice():
-                return f"[name]note:[/] {escape(event.message)}"
+                return Text.assemble(("note: ", "name"), event.message)
             case events.VerdictReached():
-                return None
+                return _verdict(event, state.metric)
         return None
 
-    def _trial(self, event: events.TrialFinished) -> str | None:
+    def _trial(self, event: events.TrialFinished) -> RenderableType | None:
         state = self.state
         state.done += 1
         state.done_here += 1
@@ -126,7 +126,7 @@ class Display:
             return None
         if better or state.done % 10 == 0:
             mark = " best of its kind" if better else ""
-            return f"trial {event.number} ({event.kind}): {state.metric} {event.value:.4f}{mark}"
+            return Text(f"trial {event.number} ({event.kind}): {state.metric} {event.value:.4f}{mark}")
         return None
 
     # -- the live view -----------------------------------------------------------------------
@@ -139,7 +139,7 @@ class Display:
         table.add_row("stage", Text(f"{state.stage} ({time.monotonic() - state.stage_began:.0f} s)"))
         table.add_row("trials", Text(f"{state.done} of {state.trials} done, {state.failed} failed"))
         best = "   ".join(f"{kind} {state.best[kind]:.4f}" for kind in KINDS if kind in state.best)
-        table.add_row(f"best {state.metric}", Text(best or "–"))
+        table.add_row(f"best {state.metric}", Text(best or "none yet"))
         table.add_row("speed", Text(self._speed()))
         bar = ProgressBar(total=max(1, state.trials), completed=min(done, state.trials))
         return Panel(
@@ -149,12 +149,26 @@ class Display:
     def _speed(self) -> str:
         state = self.state
         if not state.seconds:
-            return "–"
+            return "not known yet"
         text = f"{state.tokens / state.seconds:,.0f} tokens/s"
         if state.stage == "search" and state.done_here:
             left = (time.monotonic() - state.stage_began) / state.done_here * max(0, state.trials - state.done)
             text += f", about {left:.0f} s left in this stage"
         return text
+
+
+def _verdict(event: events.VerdictReached, metric: str) -> RenderableType:
+    """The outcome as a table, the sentence under it."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("locked test")
+    table.add_column(metric, justify="right", style="number")
+    rows = [("your prompt", event.baseline_test), ("winner", event.winner_test)]
+    if event.tuned_test is not None:
+        rows.append(("winner + fine-tuning", event.tuned_test))
+    for name, value in rows:
+        table.add_row(name, f"{value:.4f}")
+    style = {"improved": "good", "worse": "bad"}.get(event.outcome, "name")
+    return Group(Text(), table, Text(event.sentence, style), Text())
 
 
 def print_error(message: str) -> None:

@@ -203,7 +203,7 @@ class Prompt:
 
     def content_free(self) -> list[dict[str, str]]:
         """The inputs without content, for calibration: each field is "N/A", empty, "[MASK]" in turn."""
-        template, names = _compiled(self.template)
+        _template, names = _compiled(self.template)
         fields = sorted(names - {"label", "instruction"})
         return [dict.fromkeys(fields, text) for text in CONTENT_FREE]
 

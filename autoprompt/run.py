@@ -105,7 +105,7 @@ def run(
             with _stage("finetune", scorer, tell):
                 tuned = _tuned(folder, scorer, splits, winner, config, tell)
         with _stage("export", scorer, tell):
-            _export(folder, config, base, model, metric, winner, verdict, tuned)
+            _export(folder, config, base, model, winner, verdict, tuned)
 
         tell(_verdict_event(verdict, tuned))
         failed = sum(states.get("fail", 0) for states in search.counts().values())
@@ -337,7 +337,6 @@ def _export(
     config: Config,
     base: Path,
     model: LanguageModel,
-    metric: Metric,
     winner: Candidate,
     verdict: Verdict,
     tuned: Mapping[str, Any] | None,
@@ -458,6 +457,12 @@ def _finished(folder: RunFolder, config: Config, listener: events.Listener) -> R
         events.RunStarted(folder.name, True, values["metric"], values["maximize"], config.seed, config.study.trials)
     )
     listener(events.Notice(f"This run is finished; its results are in {folder.path}."))
-    stored = folder.stage("verdict")
-    listener(_verdict_event(Verdict(**{**stored, "interval": tuple(stored["interval"])}), values["tuned"]))
+    verdict = Verdict(
+        values["verdict"],
+        values["sentence"],
+        values["baseline"]["test"],
+        values["winner"]["test"],
+        (values["interval"][0], values["interval"][1]),
+    )
+    listener(_verdict_event(verdict, values["tuned"]))
     return Result(folder.path, values)

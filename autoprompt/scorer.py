@@ -18,6 +18,7 @@ from autoprompt.prompt import Prompt, Rendered
 __all__ = ["Score", "Scorer"]
 
 Floats = NDArray[np.float64]
+_Key = tuple[str, tuple[tuple[str, str], ...]]  # a prompt's fingerprint and an input's fields
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Scorer:
         self.metric = metric
         self.engine = Engine(model, batch_tokens)
         self.truncated: set[object] = set()  # inputs that had to be shortened, by their fields
-        self._known: dict[tuple[str, object], Floats] = {}
+        self._known: dict[_Key, Floats] = {}
 
     @property
     def tokens(self) -> int:
@@ -86,7 +87,7 @@ class Scorer:
 
     def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Floats]:
         """For each prompt the label log-likelihoods (N, C), normalized and calibrated as it says."""
-        wanted: dict[tuple[str, object], tuple[Prompt, dict[str, str]]] = {}
+        wanted: dict[_Key, tuple[Prompt, dict[str, str]]] = {}
         for prompt in prompts:
             inputs = [dict(example.fields) for example in examples]
             for fields in inputs + (prompt.content_free() if prompt.calibration == "content_free" else []):
@@ -94,7 +95,7 @@ class Scorer:
                 if key not in self._known:
                     wanted[key] = (prompt, fields)
         requests: list[Request] = []
-        by_prompt: dict[str, list[tuple[tuple[str, object], Prompt, dict[str, str]]]] = {}
+        by_prompt: dict[str, list[tuple[_Key, Prompt, dict[str, str]]]] = {}
         for key, (prompt, fields) in wanted.items():
             by_prompt.setdefault(prompt.fingerprint, []).append((key, prompt, fields))
         keys = []

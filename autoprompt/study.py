@@ -15,7 +15,7 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage, JournalStorage
-from optuna.storages.journal import BaseJournalFileLock, JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from safetensors.numpy import load_file, save
 
@@ -77,7 +77,7 @@ class Scored:
     tokens: int = 0
 
 
-class _NoLock(BaseJournalFileLock):
+class _NoLock(JournalFileOpenLock):
     """Nothing to lock: the run folder is held by this process alone, by a lock that the kernel frees."""
 
     def acquire(self) -> bool:
@@ -92,7 +92,7 @@ def _open(path: Path | None, metric: Metric) -> optuna.Study:
     storage: InMemoryStorage | JournalStorage = InMemoryStorage()
     if path is not None:
         repair_tail(path)
-        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock()))
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
     return optuna.create_study(
         storage=storage,
         study_name="autoprompt",
@@ -230,7 +230,7 @@ class Study:
         run, generation = divmod(index, self.options.generations)
         structure = self.space.soft.structure(run, self.seed)
         earlier = [t for t in self._trials() if t.user_attrs.get("run") == run and t.user_attrs["batch"] < batch]
-        carrier = earlier[0].user_attrs["carrier"] if earlier else self._carrier(structure.start, batch)
+        carrier = earlier[0].user_attrs["carrier"] if earlier else self._carrier(structure.start)
         told = [
             [t.user_attrs.get("loss") for t in earlier if t.user_attrs["generation"] == g] for g in range(generation)
         ]
@@ -246,7 +246,7 @@ class Study:
             attrs = {"run": run, "generation": generation, "carrier": carrier}
             self._asked("soft", batch, GivenSampler(fixed), prompt, fixed, **attrs)
 
-    def _carrier(self, start: str, batch: int) -> int:
+    def _carrier(self, start: str) -> int:
         """The trial whose text carries the vectors: the best discrete one so far, or the baseline."""
         if start != "best":
             return 0

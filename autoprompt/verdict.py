@@ -65,7 +65,8 @@ def judge(metric: Metric, baseline: Outcome, winner: Outcome, same_prompt: bool 
     low, high = paired_interval(metric, baseline, winner, seed)
     before, after = metric(baseline), metric(winner)
     worst, best = (low, high) if metric.maximize else (-high, -low)
-    span = f"{after - before:+.3f} {metric.name}, 95 % interval {low:+.3f} to {high:+.3f}, {len(winner.targets)} test examples"
+    size = len(winner.targets)
+    span = f"{after - before:+.3f} {metric.name}, 95 % interval {low:+.3f} to {high:+.3f}, {size} test examples"
     if same_prompt:
         return Verdict(
             "no improvement", "No improvement found: the search ends with your own prompt.", before, after, (low, high)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -47,7 +50,8 @@ def prefix_cache(model: LanguageModel, prefix: Ids, vectors: Tensor | None) -> C
     ids = torch.tensor([prefix], device=model.device)
     cache = DynamicCache()
     model.network(**embedded(model, ids, [vectors]), past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return [(layer.keys, layer.values) for layer in cache.layers]
+    layers: list[Any] = cache.layers
+    return [(layer.keys, layer.values) for layer in layers]
 
 
 def shared_log_probabilities(model: LanguageModel, requests: Sequence[Request], prefix: int, cache: Cache) -> Tensor:
@@ -60,22 +64,28 @@ def shared_log_probabilities(model: LanguageModel, requests: Sequence[Request], 
     device, dtype = model.device, model.dtype
     items = [request.context[prefix:] for request in requests]
     rows, parents, positions = zip(*map(_label_tree, items, [r.choices for r in requests]), strict=True)
-    ids, present = padded(rows, device)
-    width = ids.shape[1]
-    visible = torch.zeros(len(rows), width, width, dtype=torch.bool)
-    for at, parent in enumerate(parents):
-        visible[at, : len(parent), : len(parent)] = parent
-    visible |= torch.eye(width, dtype=torch.bool)
-    seen = torch.cat([torch.ones(len(rows), width, prefix, dtype=torch.bool), visible], 2).to(device)
-    mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
-    places = torch.zeros_like(ids)
-    for at, position in enumerate(positions):
-        places[at, : len(position)] = torch.tensor(position, device=device) + prefix
+    width = max(map(len, rows))
+    # built in numpy: many small tensors would each wake torch's threads
+    ids, places = np.zeros((len(rows), width), np.int64), np.zeros((len(rows), width), np.int64)
+    seen = np.zeros((len(rows), width, prefix + width), bool)
+    seen[:, :, :prefix] = True
+    seen[:, np.arange(width), prefix + np.arange(width)] = True
+    for at, (row, visible, position) in enumerate(zip(rows, parents, positions, strict=True)):
+        ids[at, : len(row)] = row
+        places[at, : len(row)] = position
+        seen[at, : len(row), prefix : prefix + len(row)] |= visible
+    hidden_value = float(torch.finfo(dtype).min)
+    mask = torch.from_numpy(np.where(seen, np.float32(0), np.float32(hidden_value))[:, None]).to(device, dtype)
+    inputs = torch.from_numpy(ids).to(device)
     past = DynamicCache([(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1)) for k, v in cache])
     vectors = [None if r.vectors is None else torch.from_numpy(r.vectors) for r in requests]
     needed, where = _needed_rows(requests, items)
     outputs = model.network.base_model(
-        **embedded(model, ids, vectors), attention_mask=mask, position_ids=places, past_key_values=past, use_cache=True
+        **embedded(model, inputs, vectors),
+        attention_mask=mask,
+        position_ids=torch.from_numpy(places + prefix).to(device),
+        past_key_values=past,
+        use_cache=True,
     )
     at_row, at_token = (torch.tensor(column, device=device) for column in zip(*needed, strict=True))
     hidden = outputs.last_hidden_state[at_row, at_token]
@@ -85,18 +95,18 @@ def shared_log_probabilities(model: LanguageModel, requests: Sequence[Request], 
     return summed.index_put((request_of, choice_of), scores[source, wanted], accumulate=True)
 
 
-def _label_tree(item: Ids, choices: Sequence[Ids]) -> tuple[Ids, Tensor, list[int]]:
+def _label_tree(item: Ids, choices: Sequence[Ids]) -> tuple[Ids, NDArray[np.bool_], list[int]]:
     """Ids, visibility (T, T) and positions of an item with its choices' inner tokens behind it."""
     ids, positions = list(item), list(range(len(item)))
     total = len(item) + sum(len(choice) - 1 for choice in choices)
-    visible = torch.zeros(total, total, dtype=torch.bool)
+    visible = np.zeros((total, total), bool)
     visible[:, : len(item)] = True
-    visible[: len(item), : len(item)].tril_()
+    visible[: len(item), : len(item)] = np.tri(len(item), dtype=bool)
     for choice in choices:
         start, count = len(ids), len(choice) - 1
         ids += choice[:-1]
         positions += range(len(item), len(item) + count)
-        visible[start : start + count, start : start + count] = torch.ones(count, count, dtype=torch.bool).tril()
+        visible[start : start + count, start : start + count] = np.tri(count, dtype=bool)
     return tuple(ids), visible, positions
 
 

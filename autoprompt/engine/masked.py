@@ -20,7 +20,7 @@ def log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
     """
     device, mask_id = model.device, int(model.tokenizer.mask_token_id)
     keys = [(row.context, row.tail, len(row.choice), id(row.vectors)) for row in rows]
-    distinct = {key: row for key, row in zip(keys, rows, strict=True)}
+    distinct = dict(zip(keys, rows, strict=True))
     order = {key: at for at, key in enumerate(distinct)}
     ids, mask = padded([r.context + (mask_id,) * len(r.choice) + r.tail for r in distinct.values()], device)
     logits = model.network(

@@ -54,10 +54,9 @@ class Row:
 def padded(rows: Sequence[Ids], device: torch.device) -> tuple[Tensor, Tensor]:
     """Ids (B, T), padded right with 0, and their mask (B, T): 1 where there is a token."""
     width = max(map(len, rows))
-    ids = torch.tensor([[*row, *(0,) * (width - len(row))] for row in rows], dtype=torch.long)
-    lengths = torch.tensor([len(row) for row in rows])
-    mask = (torch.arange(width)[None] < lengths[:, None]).long()
-    return ids.to(device), mask.to(device)
+    ids = np.array([[*row, *(0,) * (width - len(row))] for row in rows], dtype=np.int64)
+    mask = (np.arange(width)[None] < np.array([len(row) for row in rows])[:, None]).astype(np.int64)
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
 def embedded(model: LanguageModel, ids: Tensor, vectors: Sequence[Tensor | None]) -> dict[str, Tensor]:
@@ -65,7 +64,7 @@ def embedded(model: LanguageModel, ids: Tensor, vectors: Sequence[Tensor | None]
 
     `vectors[b]` are those of row b.
     """
-    if not bool((ids < 0).any()):
+    if all(found is None for found in vectors):
         return {"input_ids": ids}
     table = model.network.get_input_embeddings()
     inputs: Tensor = table(ids.clamp(min=0))

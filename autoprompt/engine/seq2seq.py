@@ -18,7 +18,7 @@ def log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
     """Summed log-probability of each row's choice (R,), float32, with a gradient where one is on."""
     device = model.device
     keys = [(row.context, id(row.vectors)) for row in rows]
-    distinct = {key: row for key, row in zip(keys, rows, strict=True)}
+    distinct = dict(zip(keys, rows, strict=True))
     order = {key: at for at, key in enumerate(distinct)}
     ids, mask = padded([row.context for row in distinct.values()], device)
     encoder = model.network.get_encoder()
@@ -36,4 +36,5 @@ def log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
     )
     wanted, present = padded([row.choice for row in rows], device)
     scores = outputs.logits.float().log_softmax(-1).gather(2, wanted[..., None])[..., 0]
-    return (scores * present).sum(1)
+    summed: Tensor = (scores * present).sum(1)
+    return summed

@@ -132,7 +132,7 @@ def metric(
     """
 
     def made(function: Callable[..., Any]) -> Metric:
-        label = name or getattr(function, "__name__", "metric")
+        label = name or str(getattr(function, "__name__", "metric"))
         for argument in inspect.signature(function).parameters.values():
             if argument.name not in _ARGUMENTS or argument.kind is argument.POSITIONAL_ONLY:
                 raise MetricError(

@@ -37,7 +37,7 @@ class Encoding:
         return len(self.context) + max(map(len, self.choices)) + len(self.tail)
 
 
-def common_length(sequences: Iterable[Sequence[int]]) -> int:
+def common_length(sequences: Iterable[Ids]) -> int:
     """How many leading ids all sequences share."""
     first, last = (found := sorted(sequences))[0], found[-1]  # only the extremes can differ earliest
     for at, (a, b) in enumerate(zip(first, last, strict=False)):

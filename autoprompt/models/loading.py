@@ -112,7 +112,7 @@ def load_model(
         raise ModelError(
             f"The model folder {path} is {what}. Give 'builtin', a folder in the Hugging Face layout, or a hub name."
         )
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     place = _device(device)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:

@@ -24,6 +24,7 @@ import json
 import random
 import time
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -459,11 +460,13 @@ class Muon(torch.optim.Optimizer):
     torch's own class iterates in bfloat16, which is 60 times slower on processors without it.
     """
 
-    def __init__(self, matrices: list[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.02) -> None:
-        super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(
+        self, matrices: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.02
+    ) -> None:
+        super().__init__(list(matrices), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for matrix in group["params"]:
                 average = self.state[matrix].setdefault("average", torch.zeros_like(matrix))
@@ -476,11 +479,11 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor) -> Tensor:
     """The nearest semi-orthogonal matrix, about, after five quintic Newton-Schulz steps."""
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix) / (matrix.norm() + 1e-7)
+    x: Tensor = (matrix.mT if tall else matrix) / (matrix.norm() + 1e-7)
     for _ in range(5):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
@@ -500,7 +503,7 @@ def rate(step: int, steps: int) -> float:
 def train(sources: Sources, out: Path, steps: int) -> None:
     tokenizer = train_tokenizer(sources)
     torch.manual_seed(SEED)
-    model = LlamaForCausalLM(LlamaConfig(**CONFIG, attn_implementation="sdpa"))
+    model = LlamaForCausalLM(LlamaConfig(**CONFIG))
     model.train()
     tuners = optimizers(model)
     checkpoint = out / "checkpoint.pt"
@@ -542,8 +545,8 @@ def train(sources: Sources, out: Path, steps: int) -> None:
 
 def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
     """The Hugging Face layout, weights in float16."""
-    model.to(torch.float16).save_pretrained(out)
-    PreTrainedTokenizerFast(
+    model.half().save_pretrained(out)
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END, model_max_length=2048
     ).save_pretrained(out)
 
