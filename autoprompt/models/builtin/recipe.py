@@ -36,14 +36,15 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 20
-STEPS = 2500
+STEPS = 1800
 TOKENS_A_STEP = 4096
 POOL = 8  # steps that share a pool of episodes
 MAX_TOKENS = 512
-TEXT_WEIGHT = 0.06
-TEXT_KEPT = 0.3  # the share of the text tokens that enter the loss, at a weight raised to match
+TEXT_WEIGHT = 0.04
+TEXT_KEPT = 0.15  # the share of the text tokens that enter the loss, at a weight raised to match
 LEARNING_RATE = 3e-3
-DECAY = 0.3  # the last share of the steps, over which the learning rate falls to zero
+EMBEDDING_RATE = 6e-4  # the embeddings start with a meaning and keep most of it
+DECAY = 0.35  # the last share of the steps, over which the learning rate falls to zero
 END = "<|end|>"  # begins every sequence, ends it, and pads it
 PAIR_TASKS = ("antonyms", "synonyms", "singular_to_plural", "larger_animal", "num_to_verbal")
 
@@ -400,7 +401,7 @@ def train_tokenizer(sources: Sources) -> Tokenizer:
 def encoded(rng: random.Random, tokenizer: Tokenizer, segments: Segments) -> tuple[list[int], list[float]]:
     """Token ids of the whole string, and the loss weight of each token by the segment it ends in.
 
-    Most text tokens get weight 0 and the others more, which spares the output matrix two thirds
+    Most text tokens get weight 0 and the others more, which spares the output matrix most
     of its rows and leaves the expected loss as it is.
     """
     encoding = tokenizer.encode("".join(text for text, _ in segments))
@@ -440,6 +441,47 @@ def padded(rows: list[tuple[list[int], list[float]]]) -> tuple[Tensor, Tensor]:
         ids[at, : len(row)] = torch.tensor(row)
         weights[at, : len(row)] = torch.tensor(row_weights)
     return ids, weights
+
+
+# -- the start: embeddings that know which words go together -----------------------------------
+
+
+def meaning(tokenizer: Tokenizer, sources: Sources) -> Tensor:
+    """Embeddings (V, H) from the texts' and their label words' co-occurrence.
+
+    Positive pointwise mutual information, factored (Levy & Goldberg 2014), with the smoothed
+    context distribution of Levy et al. 2015. A text co-occurs with itself and, stronger, with the
+    words of its label; so a label word starts near what is said of it.
+    """
+    size, hidden = CONFIG["vocab_size"], CONFIG["hidden_size"]
+    counts = torch.zeros(size, size)
+    for tasks, weight in ((sources.written, 1.0), (sources.coarse, 0.3), (sources.fine, 0.5)):
+        for task in tasks:
+            for label, texts in task.texts.items():
+                words = torch.tensor(
+                    sorted({i for word in task.words[label] for i in token_ids(tokenizer, " " + word)})
+                )
+                for text in texts:
+                    ids = {*token_ids(tokenizer, text), *token_ids(tokenizer, " " + text.lower())}
+                    said = torch.tensor(sorted(ids))
+                    counts[said[:, None], said[None]] += 4 * weight / max(4, len(said))
+                    counts[said[:, None], words[None]] += 6 * weight / len(words)
+                    counts[words[:, None], said[None]] += 6 * weight / len(words)
+                    counts[words[:, None], words[None]] += 3 * weight
+    margin, total = counts.sum(1), counts.sum()
+    context = margin**0.75 / (margin**0.75).sum()
+    expected = (margin / total)[:, None] * context[None]
+    information = ((counts / total).clamp(min=1e-12) / expected.clamp(min=1e-12)).log().clamp(min=0)
+    torch.manual_seed(SEED)
+    left, values, _ = torch.svd_lowrank((information + information.mT) / 2, q=hidden, niter=3)
+    vectors = left * values.sqrt()
+    vectors -= vectors[margin > 0].mean(0)
+    vectors = 0.4 * vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    return torch.where(margin[:, None] > 0, vectors, 0.02 * torch.randn(size, hidden))
+
+
+def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 # -- training ------------------------------------------------------------------------------------
@@ -492,7 +534,7 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     return [
         Muon(matrices, lr=LEARNING_RATE),
-        torch.optim.AdamW(rest, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=EMBEDDING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
@@ -506,9 +548,13 @@ def train(sources: Sources, out: Path, steps: int) -> None:
     model = LlamaForCausalLM(LlamaConfig(**CONFIG))
     model.train()
     tuners = optimizers(model)
+    rates = [tuner.param_groups[0]["lr"] for tuner in tuners]
     checkpoint = out / "checkpoint.pt"
     start = 0
-    if checkpoint.exists():
+    if not checkpoint.exists():
+        with torch.no_grad():
+            model.get_input_embeddings().weight.copy_(meaning(tokenizer, sources))
+    else:
         state = torch.load(checkpoint, weights_only=True)
         start = state["step"]
         model.load_state_dict(state["model"])
@@ -526,9 +572,9 @@ def train(sources: Sources, out: Path, steps: int) -> None:
             total += loss.item()
             seen += ids.numel()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for tuner in tuners:
+        for tuner, full in zip(tuners, rates, strict=True):
             for group in tuner.param_groups:
-                group["lr"] = LEARNING_RATE * rate(step, steps)
+                group["lr"] = full * rate(step, steps)
             tuner.step()
             tuner.zero_grad(set_to_none=True)
         smooth = total if step == start else 0.98 * smooth + 0.02 * total
@@ -545,7 +591,7 @@ def train(sources: Sources, out: Path, steps: int) -> None:
 
 def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
     """The Hugging Face layout, weights in float16."""
-    model.half().save_pretrained(out)
+    model.half().save_pretrained(out)  # type: ignore[no-untyped-call]
     PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END, model_max_length=2048
     ).save_pretrained(out)
