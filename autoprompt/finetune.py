@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,6 +53,7 @@ class Tuned:
     model: the family's model with trained weights; the one it came from is left as it was.
     prompt: the prompt, its vectors trained on if it is soft. epoch: which epoch was best; 0 means
     that training did not help. qualities: (dev metric, minus dev loss) after each epoch, from 0.
+    tokens: trained on, over all epochs.
     """
 
     model: LanguageModel
@@ -59,6 +61,7 @@ class Tuned:
     method: str
     epoch: int
     qualities: tuple[Quality, ...]
+    tokens: int = 0
     adapter: Any = field(default=None, repr=False)
 
     def save(self, folder: Path) -> None:
@@ -124,7 +127,8 @@ def finetune(
         for weight, kept in zip([*weights, *([] if vectors is None else [vectors])], best, strict=True):
             weight.copy_(kept)
     trained.network.eval().requires_grad_(False)
-    return Tuned(trained, _with(prompt, vectors), options.method, best_epoch, tuple(qualities), adapter)
+    tokens = (len(qualities) - 1) * sum(len(row.context) + len(row.choice) + len(row.tail) for row in rows)
+    return Tuned(trained, _with(prompt, vectors), options.method, best_epoch, tuple(qualities), tokens, adapter)
 
 
 def _trainable(model: LanguageModel, options: FinetuneOptions) -> tuple[LanguageModel, Any]:
@@ -133,7 +137,9 @@ def _trainable(model: LanguageModel, options: FinetuneOptions) -> tuple[Language
     adapter = None
     if options.method == "lora":
         config = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules="all-linear")
-        adapter = get_peft_model(network, config)
+        with warnings.catch_warnings():  # peft asks transformers by a name that it has deprecated
+            warnings.simplefilter("ignore", FutureWarning)
+            adapter = get_peft_model(network, config)
         network = adapter.get_base_model()
     else:
         network.requires_grad_(True)
@@ -216,7 +222,9 @@ def load_tuned(model: LanguageModel, folder: Path) -> LanguageModel:
     Raises ModelError when the adapter is damaged or made for another model.
     """
     try:
-        adapter = PeftModel.from_pretrained(model.network, folder)
+        with warnings.catch_warnings():  # see _trainable
+            warnings.simplefilter("ignore", FutureWarning)
+            adapter = PeftModel.from_pretrained(model.network, folder)
     except Exception as error:  # peft raises many kinds
         raise ModelError(
             f"The adapter in {folder} does not fit {model.name!r} ({type(error).__name__}: {error})."

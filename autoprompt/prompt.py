@@ -9,17 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jinja2
 import jinja2.meta
 import jinja2.sandbox
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from autoprompt.errors import ExportError, PromptError
-from autoprompt.soft import Array
+
+if TYPE_CHECKING:
+    from autoprompt.soft import Array
+
+# numpy and safetensors are imported where vectors are, so that checking a file answers in a blink
 
 __all__ = [
     "CONTENT_FREE",
@@ -244,6 +245,8 @@ class Prompt:
         """A hash of all that the prompt is: 16 hexadecimal digits."""
         digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode())
         if self.soft is not None:
+            import numpy as np
+
             digest.update(np.ascontiguousarray(self.soft.vectors, dtype="<f4").tobytes())
         return digest.hexdigest()[:16]
 
@@ -257,6 +260,9 @@ class Prompt:
         """The vectors as a safetensors file, or None."""
         if self.soft is None:
             return None
+        import numpy as np
+        from safetensors.numpy import save
+
         return save({"vectors": np.ascontiguousarray(self.soft.vectors, dtype=np.float32)})
 
     @classmethod
@@ -293,8 +299,8 @@ class Prompt:
         try:
             value = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
             soft = value.get("soft") if isinstance(value, dict) else None
-            vectors = load_file(folder / VECTORS_FILE)["vectors"] if soft else None
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            vectors = _load_vectors(folder / VECTORS_FILE) if soft else None
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ExportError(f"{folder} holds no readable prompt ({type(error).__name__}: {error}).") from None
         if not isinstance(value, dict):
             raise ExportError(f"{folder / 'prompt.json'} is not a JSON object.")
@@ -304,10 +310,17 @@ class Prompt:
         """The same soft prompt with the vectors of a safetensors file. Raises ExportError."""
         if self.soft is None:
             raise ExportError("The prompt is not soft; it has no vectors to replace.")
-        try:
-            return replace(self, soft=replace(self.soft, vectors=load_file(path)["vectors"]))
-        except (OSError, KeyError, SafetensorError) as error:
-            raise ExportError(f"{path} holds no readable vectors ({type(error).__name__}: {error}).") from None
+        return replace(self, soft=replace(self.soft, vectors=_load_vectors(path)))
+
+
+def _load_vectors(path: Path) -> Array:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)["vectors"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise ExportError(f"{path} holds no readable vectors ({type(error).__name__}: {error}).") from None
 
 
 def _text(value: Mapping[str, Any], key: str) -> str:

@@ -315,6 +315,7 @@ def _tuned(
         config.seed,
         tell,
     )
+    scorer.engine.count(tuned.tokens)
     shutil.rmtree(folder.tuning, ignore_errors=True)
     tuned.save(folder.tuning)
     if tuned.prompt.soft is not None:

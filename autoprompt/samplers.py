@@ -24,7 +24,8 @@ __all__ = ["CoordinateSearch", "GivenSampler", "discrete_sampler"]
 
 def discrete_sampler(seed: int, number: int, startup: int) -> TPESampler:
     """TPE for the discrete branch (Bergstra et al. 2011), seeded for trial `number` alone."""
-    return TPESampler(seed=seed_of(seed, "tpe", number) % 2**32, n_startup_trials=startup)
+    # group: the soft branch has other parameters, which must not empty the joint space of these
+    return TPESampler(seed=seed_of(seed, "tpe", number) % 2**32, n_startup_trials=startup, group=True)
 
 
 class GivenSampler(BaseSampler):

@@ -171,8 +171,10 @@ class Scorer:
         return Score(self.metric(outcome), outcome, likelihoods[rows, gold] - others.max(1))
 
     def using(self, model: LanguageModel) -> Scorer:
-        """A scorer of another model, with the same metric and its own memory."""
-        return Scorer(model, self.metric)
+        """A scorer of another model, with the same metric and its own memory; tokens count together."""
+        other = Scorer(model, self.metric)
+        other.engine = self.engine.on(model)
+        return other
 
 
 def _softmax(rows: Floats) -> Floats:

@@ -170,14 +170,17 @@ class Study:
                 self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _is_soft(self, batch: int) -> bool:
-        """Soft batches are spread evenly; the first two are the baseline and a discrete one."""
+        """Soft batches are spread evenly; the first two are the baseline and a discrete one.
+
+        A soft batch is a whole generation: where fewer trials are left, the last batch is discrete.
+        """
         share = self.options.soft_share if self.space.soft else 0.0
-        return batch >= 2 and int((batch - 1) * share) > int((batch - 2) * share)
+        whole = 1 + batch * self.options.batch <= self.options.trials
+        return whole and batch >= 2 and int((batch - 1) * share) > int((batch - 2) * share)
 
     def _size(self, batch: int, before: int) -> int:
         wanted = 1 if batch == 0 else self.options.batch
-        left = self.options.trials - before
-        return wanted if self._is_soft(batch) and 0 < left < wanted else max(0, min(wanted, left))
+        return max(0, min(wanted, self.options.trials - before))
 
     def _ask_rest(self, batch: int, start: int, before: int) -> None:
         size = self._size(batch, before)
@@ -196,7 +199,7 @@ class Study:
         batch: int,
         sampler: BaseSampler,
         prompt: Prompt | None = None,
-        fixed: Mapping[str, Any] | None = None,
+        choices: Mapping[str, Sequence[Any]] | None = None,
         **attrs: Any,
     ) -> None:
         """Ask one trial; it counts once its attribute "ready" is written, the last of all."""
@@ -207,8 +210,8 @@ class Study:
             try:
                 if kind == "discrete":
                     prompt = self.space.discrete(trial)
-                for name, value in (fixed or {}).items():
-                    trial.suggest_categorical(name, [value])
+                for name, allowed in (choices or {}).items():
+                    trial.suggest_categorical(name, allowed)
             except AutopromptError as error:
                 attrs["reason"] = str(error)
         if prompt is not None:
@@ -241,10 +244,15 @@ class Study:
         [tokens] = self.scorer.model.ids([text], special=False)
         projection = self.space.projection(run, structure, self.scorer.model.embeddings, tokens)
         fixed = {"soft.vectors": structure.vectors, "soft.position": structure.position, "soft.start": structure.start}
+        choices = {
+            "soft.vectors": self.space.soft.vectors,
+            "soft.position": self.space.soft.positions,
+            "soft.start": self.space.soft.starts,
+        }
         for coordinates in searched.candidates(told)[start:size]:
             prompt = self.space.with_vectors(self.prompt(carrier), projection.vectors(coordinates), structure.position)
             attrs = {"run": run, "generation": generation, "carrier": carrier}
-            self._asked("soft", batch, GivenSampler(fixed), prompt, fixed, **attrs)
+            self._asked("soft", batch, GivenSampler(fixed), prompt, choices, **attrs)
 
     def _carrier(self, start: str) -> int:
         """The trial whose text carries the vectors: the best discrete one so far, or the baseline."""

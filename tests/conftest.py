@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import string
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may reach the network
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,9 @@ SENTENCES = [
     "The food was bad and the waiter was bad too. Sentiment: bad",
     "Which topic does the text have, sports or money? Answer with one word.",
     "Is the text good or bad? Say which of the two it is.",
-] * 4
+]
+LETTERS = list(string.ascii_lowercase + string.digits + ".,:;?!'/-")
+WORDS = sorted(set(re.findall("[A-Za-z]{2,}", " ".join(SENTENCES))))
 
 ROWS = {
     "sports": [
@@ -115,7 +119,11 @@ ROWS = {
 @pytest.fixture(scope="session")
 def topics_rows() -> list[dict[str, str]]:
     """60 labelled rows, the labels in turns: sports, money, weather."""
-    return [{"text": text, "topic": topic} for texts in zip(*ROWS.values(), strict=True) for topic, text in zip(ROWS, texts, strict=True)]
+    return [
+        {"text": text, "topic": topic}
+        for texts in zip(*ROWS.values(), strict=True)
+        for topic, text in zip(ROWS, texts, strict=True)
+    ]
 
 
 # -- tokenizers ------------------------------------------------------------------------------
@@ -129,7 +137,7 @@ def byte_level(specials: list[str | AddedToken], size: int = 340) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.train_from_iterator(SENTENCES * 4, trainer)
     return tokenizer
 
 
@@ -154,29 +162,31 @@ def gpt2_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def t5_tokenizer() -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.Unigram())
+    # the vocabularies of this and the next one are made by hand: their trainers are not deterministic
+    pieces = ["▁", *LETTERS, *string.ascii_uppercase, *("▁" + word for word in WORDS)]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((p, -2.0 - 1 / len(p)) for p in pieces)]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=2))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=250, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=framed(tokenizer, after="</s>"), eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+        tokenizer_object=framed(tokenizer, after="</s>"),
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        model_max_length=WINDOW,
     )
 
 
 def bert_tokenizer() -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg]
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [word.lower() for word in WORDS if len(word) > 1]
+    vocabulary = list(dict.fromkeys([*specials, *LETTERS, *("##" + letter for letter in LETTERS), *words]))
+    numbered = {token: at for at, token in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordPiece(numbered, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    letters = list("abcdefghijklmnopqrstuvwxyz0123456789.,:?!'/")
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=250, special_tokens=specials, initial_alphabet=letters, show_progress=False
-    )
-    tokenizer.train_from_iterator([*SENTENCES, " ".join(letters)], trainer)
+    tokenizer.add_special_tokens(specials)
     return PreTrainedTokenizerFast(
         tokenizer_object=framed(tokenizer, "[CLS]", "[SEP]"),
         pad_token="[PAD]",

@@ -38,7 +38,6 @@ class Engine:
 
     batch_tokens: the most tokens of one forward pass, padding included; halved when memory runs
     out. share: whether causal models may reuse prefixes; the results are the same within 1e-4.
-    tokens: how many went through the model so far.
 
     >>> from autoprompt.models import load_model
     >>> engine = Engine(load_model("builtin"))
@@ -50,8 +49,23 @@ class Engine:
     def __init__(self, model: LanguageModel, batch_tokens: int | None = None, share: bool = True) -> None:
         self.model = model
         self.batch_tokens = batch_tokens or (16384 if model.device.type == "cuda" else 2048)
-        self.tokens = 0
+        self._counted = [0]
         self._share: bool | None = None if share and model.family == "causal" else False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that went through the model, and through those of engines made by `on`."""
+        return self._counted[0]
+
+    def count(self, tokens: int) -> None:
+        """Add tokens that went through the model elsewhere, as in training."""
+        self._counted[0] += tokens
+
+    def on(self, model: LanguageModel) -> Engine:
+        """An engine for another model, such as a trained copy, that counts its tokens here."""
+        engine = Engine(model, self.batch_tokens)
+        engine._counted = self._counted
+        return engine
 
     @torch.inference_mode()
     def score(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
@@ -96,7 +110,7 @@ class Engine:
         def forward(batch: list[int]) -> None:
             rows = [row for i in batch for row in requests[i].rows()]
             values = plain_log_probabilities(self.model, rows).double().cpu().numpy()
-            self.tokens += sum(len(row.context) + len(row.choice) + len(row.tail) for row in rows)
+            self.count(sum(len(row.context) + len(row.choice) + len(row.tail) for row in rows))
             start = 0
             for i in batch:
                 scored[i] = values[start : start + len(requests[i].choices)]
@@ -122,7 +136,7 @@ class Engine:
             if not self._share:
                 return False
         cache = self._prefix(group[0], prefix)
-        self.tokens += prefix
+        self.count(prefix)
         order = sorted(range(len(group)), key=lambda i: len(group[i].context))
 
         def width(i: int) -> tuple[int, int]:
@@ -130,7 +144,7 @@ class Engine:
 
         def forward(batch: list[int]) -> None:
             values = causal.shared_log_probabilities(self.model, [group[i] for i in batch], prefix, cache)
-            self.tokens += sum(width(i)[1] for i in batch)
+            self.count(sum(width(i)[1] for i in batch))
             for i, row in zip(batch, values.double().cpu().numpy(), strict=True):
                 scored[members[i]] = row[: len(group[i].choices)]
 

@@ -17,7 +17,6 @@ metrics of the whole set, one number.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import inspect
 import math
@@ -25,16 +24,18 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from autoprompt.errors import MetricError, nearest
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+
 __all__ = ["Metric", "Outcome", "load_metric", "metric"]
 
-Floats = NDArray[np.float64]
 _ARGUMENTS = ("targets", "predictions", "probabilities", "labels")
 
 
@@ -85,6 +86,8 @@ class Metric:
 
     def values(self, outcome: Outcome) -> Floats:
         """What the function returned, checked: shape (N,) or ()."""
+        import numpy as np  # here, so that checking a file with a built-in metric answers in a blink
+
         given = {
             "targets": list(outcome.targets),
             "predictions": outcome.predictions,
@@ -154,7 +157,9 @@ def load_metric(name: str, folder: Path, labels: Sequence[str] = ("yes", "no", "
     """
     from autoprompt.metrics import builtin
 
-    found = builtin.METRICS.get(name) or (_from_file(name, folder) if ".py:" in name else _entry_point(name))
+    if name in builtin.METRICS:
+        return builtin.METRICS[name]
+    found = _from_file(name, folder) if ".py:" in name else _entry_point(name)
     _try(found, tuple(labels))
     return found
 
@@ -184,6 +189,8 @@ def _from_file(name: str, folder: Path) -> Metric:
 
 
 def _entry_point(name: str) -> Metric:
+    import importlib.metadata
+
     from autoprompt.metrics import builtin
 
     points = {point.name: point for point in importlib.metadata.entry_points(group="autoprompt.metrics")}
@@ -201,6 +208,8 @@ def _entry_point(name: str) -> Metric:
 
 def _try(found: Metric, labels: tuple[str, ...]) -> None:
     """Call the metric on right, wrong and mixed answers, before any trial depends on it."""
+    import numpy as np
+
     targets = labels * 2
     right = np.full((len(targets), len(labels)), 0.1 / max(1, len(labels) - 1))
     right[np.arange(len(targets)), np.arange(len(targets)) % len(labels)] = 0.9

@@ -591,7 +591,8 @@ def train(sources: Sources, out: Path, steps: int) -> None:
 
 def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
     """The Hugging Face layout, weights in float16."""
-    model.half().save_pretrained(out)  # type: ignore[no-untyped-call]
+    halved: Any = model.half()  # type: ignore[no-untyped-call]
+    halved.save_pretrained(out)
     PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END, model_max_length=2048
     ).save_pretrained(out)
