@@ -9,6 +9,7 @@
         winner/          the export: prompt, vectors, adapter, card
         result.json      the outcome
         report.md        the outcome to read
+        test.jsonl       the test split, written when the verdict has opened it
 
 A file is written as a temporary one, flushed to the disk and renamed, so that a reader, or a run
 that was killed, never meets half of it.
@@ -128,6 +129,7 @@ class RunFolder:
     tuning = property(lambda self: self.path / "tuning")
     result = property(lambda self: self.path / "result.json")
     report = property(lambda self: self.path / "report.md")
+    test_rows = property(lambda self: self.path / "test.jsonl")
 
     def __enter__(self) -> RunFolder:
         try:

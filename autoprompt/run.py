@@ -6,6 +6,7 @@ config → space → (study asks) prompt → rendered requests → engine → an
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import subprocess
@@ -99,7 +100,7 @@ def run(
         winner, baseline = confirmed[0], next(c for c in confirmed if c.kind == "baseline")
         _tell_winner(winner, tell)
         with _stage("verdict", scorer, tell):
-            verdict = _judged(folder, scorer, splits, baseline, winner, config.seed, tell)
+            verdict = _judged(folder, scorer, splits, baseline, winner, config, tell)
         tuned = None
         if config.finetune.method != "none":
             with _stage("finetune", scorer, tell):
@@ -268,7 +269,7 @@ def _judged(
     splits: Splits,
     baseline: Candidate,
     winner: Candidate,
-    seed: int,
+    config: Config,
     tell: events.Listener,
 ) -> Verdict:
     """The verdict on the locked test; from the folder when it was reached before."""
@@ -277,10 +278,15 @@ def _judged(
         return Verdict(**{**stored, "interval": tuple(stored["interval"])})
     test = _open_test(folder, splits, "verdict: baseline and winner", tell)
     before, after = scorer.score([baseline.prompt, winner.prompt], test)
+    write_text(folder.test_rows, "".join(_row(example, config.data.label) for example in test))
     same = baseline.prompt == winner.prompt
-    verdict = judge(scorer.metric, before.outcome, after.outcome, same, seed)
+    verdict = judge(scorer.metric, before.outcome, after.outcome, same, config.seed)
     folder.finish_stage("verdict", verdict)
     return verdict
+
+
+def _row(example: Example, label: str) -> str:
+    return json.dumps({**example.fields, label: example.label}, ensure_ascii=False) + "\n"
 
 
 def _tuned(

@@ -6,6 +6,7 @@ lives through a run: so a run that was killed goes on as if it had not been.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from cmaes import CMA
 from numpy.typing import NDArray
 from optuna import Study
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial
 
@@ -25,7 +27,9 @@ __all__ = ["CoordinateSearch", "GivenSampler", "discrete_sampler"]
 def discrete_sampler(seed: int, number: int, startup: int) -> TPESampler:
     """TPE for the discrete branch (Bergstra et al. 2011), seeded for trial `number` alone."""
     # group: the soft branch has other parameters, which must not empty the joint space of these
-    return TPESampler(seed=seed_of(seed, "tpe", number) % 2**32, n_startup_trials=startup, group=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(seed=seed_of(seed, "tpe", number) % 2**32, n_startup_trials=startup, group=True)
 
 
 class GivenSampler(BaseSampler):

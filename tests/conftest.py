@@ -214,7 +214,7 @@ def roberta_tokenizer() -> PreTrainedTokenizerFast:
 
 # -- models ----------------------------------------------------------------------------------
 
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def llama_network(size: int) -> Any:
@@ -262,7 +262,6 @@ def t5_network(size: int) -> Any:
             num_layers=2,
             num_heads=4,
             dropout_rate=0.0,
-            initializer_factor=2.0,
             relative_attention_num_buckets=16,
             relative_attention_max_distance=64,
             pad_token_id=0,

@@ -1,0 +1,248 @@
+"""The run told on one page, from the journal alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoprompt import events
+from autoprompt.report import write_report
+from autoprompt.results import RunFolder, read_journal
+
+ROOT = Path(__file__).parents[1]
+
+
+def records(*found: events.Event) -> list[dict[str, Any]]:
+    """The events as they come back from a journal."""
+    return [json.loads(json.dumps({"at": 1.0, **event.record()})) for event in found]
+
+
+def trial(number: int, kind: str, value: float) -> events.TrialFinished:
+    return events.TrialFinished(number, kind, value, 0.1, 96, 1000, 0.5, f"{number:016x}", f"text {number}")
+
+
+def confirmed(number: int, kind: str, value: float) -> events.Confirmed:
+    return events.Confirmed(number, kind, value, 0.1, f"{number:016x}")
+
+
+START: list[events.Event] = [
+    events.RunStarted("demo", False, "accuracy", True, 7, 80),
+    events.ModelLoaded("builtin", "causal", "cpu", "float32", 7_250_000),
+    events.DataRead(280, 210, 209, ("a", "b", "c"), 4),
+]
+SEARCH: list[events.Event] = [
+    trial(0, "baseline", 0.5),
+    trial(1, "discrete", 0.7),
+    trial(2, "discrete", 0.9),
+    trial(3, "discrete", 0.8),
+    trial(4, "soft", 0.6),
+    trial(5, "soft", 0.85),
+    events.StageFinished("search", 61.7, 1_234_567),
+]
+END: list[events.Event] = [
+    confirmed(0, "baseline", 0.52),
+    confirmed(2, "discrete", 0.81),
+    confirmed(3, "discrete", 0.83),
+    confirmed(5, "soft", 0.79),
+    events.WinnerChosen(3, "discrete", 0.83, "3" * 16, "Text: {text}\n```\nLabel: {label}"),
+    events.TestOpened("the verdict", 1),
+    events.VerdictReached("improved", "The winner is better than your prompt.", 0.51, 0.8, (0.21, 0.37), 0.91),
+    events.RunFinished(100.0, 0),
+]
+FINISHED = records(*START, *SEARCH, *END)
+
+
+def rows(report: str) -> dict[str, list[str]]:
+    """The rows of the report's tables by their first cell."""
+    lines = [line.strip("| ").split(" | ") for line in report.splitlines() if line.startswith("| ")]
+    return {line[0]: line[1:] for line in lines}
+
+
+def test_a_finished_run_is_told_with_its_verdict_first() -> None:
+    report = write_report(FINISHED)
+    assert report.startswith("# demo\n\n**The winner is better than your prompt.**\n\n")
+    assert report.endswith("\n")
+    assert not report.endswith("\n\n")
+
+
+def test_the_scores_on_the_locked_test_are_told() -> None:
+    report = write_report(FINISHED)
+    assert rows(report)["your prompt"] == ["0.5100"]
+    assert rows(report)["winner"] == ["0.8000"]
+    assert rows(report)["winner + fine-tuning"] == ["0.9100"]
+    assert "Winner minus your prompt: +0.2100 to +0.3700 (95 % paired bootstrap interval)." in report
+
+
+def test_a_run_without_fine_tuning_has_no_row_for_it() -> None:
+    verdict = events.VerdictReached("worse", "Worse.", 0.5, 0.4, (-0.2, -0.01), None)
+    report = write_report(records(*START, *SEARCH, verdict))
+    assert "fine-tuning" not in report
+    assert "Winner minus your prompt: -0.2000 to -0.0100" in report
+
+
+def test_the_best_of_each_kind_is_the_one_that_was_best_on_all_of_dev() -> None:
+    found = rows(write_report(FINISHED))
+    assert found["baseline"] == ["1", "0.5000", "0.5200", "0"]
+    assert found["discrete"] == ["3", "0.8000", "0.8300", "3"]
+    assert found["soft"] == ["2", "0.8500", "0.7900", "5"]
+
+
+def test_before_confirmation_the_best_of_each_kind_is_that_of_the_search() -> None:
+    found = rows(write_report(records(*START, *SEARCH)))
+    assert found["baseline"] == ["1", "0.5000", "–", "0"]
+    assert found["discrete"] == ["3", "0.9000", "–", "2"]
+    assert found["soft"] == ["2", "0.8500", "–", "5"]
+
+
+def test_the_best_of_a_minimized_metric_is_the_lowest() -> None:
+    start = events.RunStarted("demo", False, "log_loss", False, 7, 80)
+    assert rows(write_report(records(start, *SEARCH)))["discrete"] == ["3", "0.7000", "–", "1"]
+    found = rows(write_report(records(start, *SEARCH, *END)))
+    assert found["discrete"] == ["3", "0.9000", "0.8100", "2"]
+
+
+def test_a_kind_without_trials_has_no_row() -> None:
+    report = write_report(records(*START, trial(0, "baseline", 0.5), trial(1, "discrete", 0.7)))
+    assert {"baseline", "discrete"} <= rows(report).keys()
+    assert "soft" not in rows(report)
+
+
+def test_a_trial_told_twice_counts_once() -> None:
+    assert write_report(records(*START, *SEARCH, *SEARCH[:6], *END)) == write_report(FINISHED)
+
+
+@pytest.mark.parametrize(
+    ("openings", "words"),
+    [(1, "opened once."), (2, "opened 2 times (each time is an event in events.jsonl).")],
+)
+def test_how_often_the_test_was_opened_is_told(openings: int, words: str) -> None:
+    opened = [events.TestOpened("the verdict", n + 1) for n in range(openings)]
+    rest = [event for event in END if not isinstance(event, events.TestOpened)]
+    assert f"The locked test split was {words}" in write_report(records(*START, *SEARCH, *opened, *rest))
+
+
+def test_an_opened_test_without_a_verdict_is_told_too() -> None:
+    report = write_report(records(*START, *SEARCH, events.TestOpened("the verdict", 1)))
+    assert "there is no verdict yet" in report
+    assert "opened once" in report
+
+
+def test_the_winner_is_shown_as_it_stands() -> None:
+    report = write_report(FINISHED)
+    assert "## The winner\n\nTrial 3, discrete.\n\n````text\nText: {text}\n```\nLabel: {label}\n````" in report
+
+
+@pytest.mark.parametrize("ticks", [3, 4, 5, 9])
+def test_a_winner_with_backticks_does_not_leave_its_fence(ticks: int) -> None:
+    text = f"Before\n{'`' * ticks}\n{{text}}\n{'`' * ticks}\nLabel: {{label}}"
+    lines = write_report(records(*START, events.WinnerChosen(1, "discrete", 0.5, "f", text))).splitlines()
+    opening = lines[lines.index("Before") - 1]
+    fence = opening[: -len("text")]
+    assert set(fence) == {"`"}
+    assert len(fence) > ticks
+    assert lines[lines.index("Label: {label}") + 1] == fence
+
+
+def test_an_unfinished_run_is_told_as_far_as_it_went() -> None:
+    report = write_report(records(*START, *SEARCH))
+    assert report.startswith("# demo\n\nThe run is not finished: there is no verdict yet.\n\n")
+    assert "## The winner" not in report
+    assert "- search: 62 s, 1,234,567 tokens" in report
+
+
+@pytest.mark.parametrize("size", range(len(START + SEARCH + END) + 1))
+def test_a_run_killed_after_any_event_has_a_report(size: int) -> None:
+    report = write_report(FINISHED[:size])
+    assert report.startswith("# demo\n" if size else "# ?\n")
+    assert ("there is no verdict yet" in report) == (size < len(FINISHED) - 1)
+    assert "None" not in report
+    assert "\n\n\n" not in report
+
+
+def test_a_failing_run_tells_every_failure() -> None:
+    failed = [events.TrialFailed(n, "soft", f"RuntimeError: reason {n}") for n in (6, 7)]
+    report = write_report(records(*START, *SEARCH, *failed, *END))
+    assert "## 2 failed trials\n\n- trial 6 (soft): RuntimeError: reason 6\n- trial 7 (soft): " in report
+
+
+def test_one_failure_is_told_in_the_singular() -> None:
+    report = write_report(records(*START, *SEARCH, events.TrialFailed(6, "soft", "why")))
+    assert "## 1 failed trial\n" in report
+
+
+def test_a_failure_told_twice_counts_once() -> None:
+    failed = events.TrialFailed(6, "soft", "why")
+    report = write_report(records(*START, *SEARCH, failed, failed))
+    assert report.count("- trial 6 (soft): why") == 1
+
+
+def test_many_failures_are_counted_all_and_shown_in_part() -> None:
+    failed = [events.TrialFailed(n, "soft", "why") for n in range(30)]
+    report = write_report(records(*START, *failed))
+    assert "## 30 failed trials" in report
+    assert report.count("(soft): why") == 20
+    assert "10 more" in report
+
+
+def test_a_reason_of_many_lines_stays_one_item() -> None:
+    report = write_report(records(*START, events.TrialFailed(1, "soft", "one\n\n# two")))
+    assert "\n# two" not in report
+
+
+def test_a_run_without_failures_has_no_word_of_them() -> None:
+    assert "failed" not in write_report(FINISHED)
+
+
+def test_the_run_is_told_with_its_model_data_and_stages() -> None:
+    report = write_report([*FINISHED, *records(events.Notice("Something to know."))])
+    for line in (
+        "- metric accuracy, seed 7",
+        "- model builtin (causal, 7.2 M parameters, cpu, float32)",
+        "- 280 training, 210 dev and 209 test examples, 3 labels, 4 duplicates removed",
+        "- search: 62 s, 1,234,567 tokens",
+        "- Something to know.",
+    ):
+        assert f"\n{line}\n" in report
+
+
+def test_a_resumed_run_tells_its_model_and_data_once() -> None:
+    report = write_report(records(*START, *SEARCH, *START, *END))
+    assert report.count("- model builtin") == 1
+    assert report.count("280 training") == 1
+    assert report.count("# demo") == 1
+
+
+def test_events_of_another_version_are_passed_over() -> None:
+    later = {"at": 1.0, "event": "SomethingNew", "what": 1}
+    assert write_report([later, *FINISHED]) == write_report(FINISHED)
+
+
+def test_the_verb_report_tells_what_the_journal_holds(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, "demo") as folder:
+        for event in (*START, *SEARCH, *END):
+            folder(event)
+    assert write_report(read_journal(folder.journal)) == write_report(FINISHED)
+    code = (
+        "import sys; from autoprompt.cli import main; code = main(['report', sys.argv[1]]); "
+        "sys.exit(code or 10 * ('torch' in sys.modules or 'optuna' in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder.path)], capture_output=True, encoding="utf-8", cwd=ROOT, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == write_report(FINISHED)
+
+
+def test_the_verb_report_refuses_a_folder_of_no_run(tmp_path: Path) -> None:
+    code = "import sys; from autoprompt.cli import main; sys.exit(main(['report', sys.argv[1]]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, encoding="utf-8", cwd=ROOT, timeout=120
+    )
+    assert done.returncode == 2
+    assert "There is no journal" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr

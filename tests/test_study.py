@@ -1,0 +1,231 @@
+"""The study: asked in batches, told one by one, resumed to the same trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoprompt.data import Example
+from autoprompt.errors import ModelError, StudyError
+from autoprompt.events import Event, TrialFailed, TrialFinished
+from autoprompt.metrics.builtin import accuracy, log_loss
+from autoprompt.models import LanguageModel, load_model
+from autoprompt.prompt import Prompt
+from autoprompt.scorer import Scorer
+from autoprompt.soft import Array
+from autoprompt.space import DemonstrationSpace, SoftSpace, Space
+from autoprompt.study import Study, StudyOptions, confirm, finalists, search
+
+OPTIONS = StudyOptions(trials=21, batch=4, slice=12, soft_share=0.5, generations=2, startup=4, finalists=3)
+
+
+@pytest.fixture(scope="module")
+def model(llama_folder: Path) -> LanguageModel:
+    return load_model(str(llama_folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def examples(topics_rows: list[dict[str, str]]) -> list[Example]:
+    key = next(k for k in topics_rows[0] if k != "text")
+    return [Example(i, {"text": row["text"]}, row[key]) for i, row in enumerate(topics_rows)]
+
+
+@pytest.fixture(scope="module")
+def space(examples: list[Example]) -> Space:
+    labels = sorted({e.label for e in examples})
+    words = {label: (label, f"{label}!", f"the {label}") for label in labels}
+    return Space(
+        Prompt("{{ text }}\nTopic: {{ label }}", {label: label for label in labels}),
+        templates=("{{ text }}\nTopic: {{ label }}", "{{ text }} -> {{ label }}"),
+        instructions=("", "Name the topic.", "What is it about?"),
+        label_words=words,
+        calibrations=("none", "content_free"),
+        demonstrations=DemonstrationSpace(most=2, draws=4, orders=2),
+        pool=tuple(examples[30:]),
+        soft=SoftSpace(vectors=(2, 3), dimensions=4),
+        seed=5,
+    )
+
+
+def told(study: Study) -> list[tuple[Any, ...]]:
+    """What each trial was and what it got, in their order."""
+    return [
+        (t.user_attrs["kind"], t.user_attrs.get("fingerprint"), t.value, t.user_attrs.get("loss"))
+        for t in study._trials()
+    ]
+
+
+class Dying(Scorer):
+    """Is killed at its n-th score."""
+
+    left = 10**9
+
+    def score(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt("killed")
+        return super().score(prompts, examples)
+
+
+def test_the_study_holds_both_kinds_and_exactly_the_trials_it_was_given(
+    model: LanguageModel, space: Space, examples: list[Example]
+) -> None:
+    heard: list[Event] = []
+    study = Study(space, Scorer(model, accuracy), examples, OPTIONS, None, 5, heard.append)
+    found = study.run()
+    counts = study.counts()
+    assert sum(n for states in counts.values() for n in states.values()) == OPTIONS.trials
+    assert counts["baseline"] == {"complete": 1}
+    assert counts["soft"]["complete"] >= 8
+    assert counts["discrete"]["complete"] >= 8
+    assert [e.number for e in heard if isinstance(e, TrialFinished)] == list(range(OPTIONS.trials))
+    assert heard[0].kind == "baseline"  # type: ignore[attr-defined]
+    values = [c.value for c in found]
+    assert values == sorted(values, reverse=True)
+    assert len({c.prompt.fingerprint for c in found}) == len(found)
+
+
+def test_a_minimized_metric_puts_the_lowest_first(model: LanguageModel, space: Space, examples: list[Example]) -> None:
+    found = Study(space, Scorer(model, log_loss), examples, StudyOptions(trials=6, batch=4, slice=8)).run()
+    values = [c.value for c in found]
+    assert values == sorted(values)
+
+
+@pytest.mark.parametrize("deaths", [(1,), (4, 3), (7, 1, 6)])
+def test_a_study_that_was_killed_reaches_the_trials_of_one_that_was_not(
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, deaths: tuple[int, ...]
+) -> None:
+    whole = Study(space, Scorer(model, accuracy), examples, OPTIONS, None, 5)
+    whole.run()
+    for death in deaths:
+        scorer = Dying(model, accuracy)
+        scorer.left = death
+        with pytest.raises(KeyboardInterrupt, match="killed"):
+            Study(space, scorer, examples, OPTIONS, tmp_path, 5).run()
+    resumed = Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5)
+    best = resumed.run()[0]
+    assert told(resumed) == told(whole)
+    assert best.prompt == whole.candidates()[0].prompt
+
+
+def test_a_study_killed_while_it_asks_asks_the_same_again(
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Study(space, Scorer(model, accuracy), examples, OPTIONS, None, 5)
+    whole.run()
+    asked = {"left": 6}
+    keep = Study._keep_vectors
+
+    def dies(self: Study, prompt: Prompt) -> None:
+        asked["left"] -= 1
+        if asked["left"] == 0:
+            raise KeyboardInterrupt("killed")
+        keep(self, prompt)
+
+    monkeypatch.setattr(Study, "_keep_vectors", dies)
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5).run()
+    monkeypatch.setattr(Study, "_keep_vectors", keep)
+    resumed = Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5)
+    resumed.run()
+    assert told(resumed) == told(whole)
+    failed = [t for t in resumed.study.get_trials() if "ready" not in t.user_attrs]
+    assert [t.user_attrs["reason"] for t in failed] == ["interrupted before it was asked completely"]
+
+
+def test_a_torn_last_line_of_the_storage_is_repaired(
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path
+) -> None:
+    options = StudyOptions(trials=5, batch=4, slice=6, soft_share=0.0)
+    first = Study(space, Scorer(model, accuracy), examples, options, tmp_path, 5)
+    first.run()
+    before = told(first)
+    with (tmp_path / "study.journal").open("ab") as file:
+        file.write(b'{"op_code": 4, "trial_id"')
+    again = Study(
+        space, Scorer(model, accuracy), examples, StudyOptions(trials=9, batch=4, slice=6, soft_share=0.0), tmp_path, 5
+    )
+    again.run()
+    assert told(again)[:5] == before
+    assert len(told(again)) == 9
+
+
+class Failing(Scorer):
+    """Cannot score the prompts that say `word`."""
+
+    word = "the "
+
+    def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> Any:
+        if any(self.word in word for p in prompts for word in p.label_words.values()):
+            raise ModelError("no numbers today")
+        return super().log_likelihoods(prompts, examples)
+
+
+def test_a_failing_prompt_is_recorded_and_the_others_go_on(
+    model: LanguageModel, space: Space, examples: list[Example]
+) -> None:
+    heard: list[Event] = []
+    study = Study(space, Failing(model, accuracy), examples, OPTIONS, None, 5, heard.append)
+    found = study.run()
+    failed = [e for e in heard if isinstance(e, TrialFailed)]
+    assert failed
+    assert {e.reason for e in failed} == {"ModelError: no numbers today"}
+    assert len(failed) == sum(states.get("fail", 0) for states in study.counts().values())
+    assert all("the " not in w for c in found for w in c.prompt.label_words.values())
+
+
+def test_a_failing_baseline_stops_the_search(model: LanguageModel, space: Space, examples: list[Example]) -> None:
+    scorer = Failing(model, accuracy)
+    scorer.word = ""
+    with pytest.raises(StudyError, match=r"The baseline, your own prompt, cannot be scored: ModelError: no numbers"):
+        Study(space, scorer, examples, OPTIONS, None, 5).run()
+
+
+def test_too_many_failures_stop_the_search(model: LanguageModel, space: Space, examples: list[Example]) -> None:
+    class MostlyFailing(Failing):
+        def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> Any:
+            if any(p != space.baseline for p in prompts):
+                raise ModelError("no numbers today")
+            return Scorer.log_likelihoods(self, prompts, examples)
+
+    with pytest.raises(StudyError, match=r"of \d+ trials failed, the last one with: ModelError: no numbers today"):
+        Study(space, MostlyFailing(model, accuracy), examples, OPTIONS, None, 5).run()
+
+
+def test_finalists_hold_the_best_of_each_kind(model: LanguageModel, space: Space, examples: list[Example]) -> None:
+    found = Study(space, Scorer(model, accuracy), examples, OPTIONS, None, 5).run()
+    chosen = finalists(found, 1)
+    assert chosen[0] is found[0]
+    assert {c.kind for c in chosen} == {"baseline", "discrete", "soft"}
+    confirmed = confirm(found, Scorer(model, accuracy), examples, 3)
+    assert {c.number for c in finalists(found, 3)} == {c.number for c in confirmed}
+
+
+def test_equal_prompts_are_scored_once(model: LanguageModel, examples: list[Example]) -> None:
+    labels = sorted({e.label for e in examples})
+    baseline = Prompt("{{ text }}\n{{ label }}", {label: label for label in labels})
+    scorer = Scorer(model, accuracy)
+    narrow = Space(baseline, instructions=("", "Topic?"))
+    search(narrow, scorer, examples[:8], StudyOptions(trials=12, batch=4, slice=None))
+    direct = Scorer(model, accuracy)
+    direct.score([baseline], examples[:8])
+    direct.score([Prompt(baseline.template, baseline.label_words, "Topic?")], examples[:8])
+    assert scorer.tokens == direct.tokens
+
+
+def test_vectors_lie_beside_the_study_and_not_in_it(
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path
+) -> None:
+    study = Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5)
+    study.run()
+    soft = [t for t in study._trials() if t.user_attrs["kind"] == "soft"]
+    assert {f"{t.user_attrs['fingerprint']}.safetensors" for t in soft} == {
+        p.name for p in (tmp_path / "vectors").iterdir()
+    }
+    assert all(set(t.params) == {"soft.vectors", "soft.position", "soft.start"} for t in soft)
+    reopened = Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5)
+    first: Array = study.prompt(soft[0].number).soft.vectors  # type: ignore[union-attr]
+    assert (reopened.prompt(soft[0].number).soft.vectors == first).all()  # type: ignore[union-attr]
