@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -19,6 +19,9 @@ __all__ = ["Config", "data_options", "read_config", "require_words"]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+
+
+_S = TypeVar("_S", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -145,7 +148,8 @@ def read_config(source: Path | str | Mapping[str, Any], folder: Path | None = No
     try:
         config = Config.model_validate(_lists_to_floats(values))
     except ValidationError as error:
-        raise ConfigError(where, [_problem(dict(e), values) for e in error.errors()]) from None
+        found = [_problem(dict(e), values) for e in error.errors()]
+        raise ConfigError(where, [*found, *_meaning_of_parts(values, folder)]) from None
     problems = _meaning(config, folder)
     if problems:
         raise ConfigError(where, problems)
@@ -266,7 +270,32 @@ def _hint(path: Sequence[str], values: Mapping[str, Any]) -> str:
 
 def _meaning(config: Config, folder: Path) -> list[str]:
     """What is well-formed and still wrong."""
-    return [*_data_problems(config.data, folder), *_prompt_problems(config), *_metric_problems(config, folder)]
+    return [
+        *_data_problems(config.data, folder),
+        *_prompt_problems(config.prompt, config.space, config.data.fields),
+        *_metric_problems(config.metric, list(config.prompt.label_words), folder),
+    ]
+
+
+def _meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
+    """The same for those sections of a malformed file that are well-formed by themselves."""
+    problems: list[str] = []
+    data = _section(DataSection, values.get("data"))
+    prompt, space = _section(PromptSection, values.get("prompt")), _section(SpaceSection, values.get("space", {}))
+    if data is not None:
+        problems += _data_problems(data, folder)
+    if data is not None and prompt is not None and space is not None:
+        problems += _prompt_problems(prompt, space, data.fields)
+    if isinstance(values.get("metric", "accuracy"), str) and prompt is not None:
+        problems += _metric_problems(values.get("metric", "accuracy"), list(prompt.label_words), folder)
+    return problems
+
+
+def _section(kind: type[_S], value: object) -> _S | None:
+    try:
+        return kind.model_validate(value)
+    except ValidationError:
+        return None
 
 
 def _data_problems(data: DataSection, folder: Path) -> list[str]:
@@ -279,29 +308,43 @@ def _data_problems(data: DataSection, folder: Path) -> list[str]:
             f"data.{name} is missing; give data.file, or train, dev and test." for name, v in three.items() if v is None
         ]
     for name, value in {"file": data.file, **three}.items():
-        if value is not None and not (folder / value).is_file():
-            parent = (folder / value).parent
-            near = nearest(Path(value).name, [p.name for p in parent.iterdir()]) if parent.is_dir() else ""
-            problems.append(f"data.{name} is {value!r}, and there is no file {folder / value}.{near}")
+        if value is not None:
+            problems += _file_problems(f"data.{name}", value, folder)
     if data.split is not None and data.file is None:
         problems.append("data.split is given without data.file; it names a column of that file.")
     if abs(sum(data.shares) - 1) > 1e-6:
         problems.append(f"data.shares is {data.shares}; train, dev and test must add up to 1.")
+    problems += [
+        f"data.fields has {name!r}, which means something else in a template; rename that column."
+        for name in ("label", "instruction")
+        if name in data.fields
+    ]
     if data.label in data.fields:
         problems.append(f"data.label {data.label!r} is also one of data.fields: the answer would stand in the prompt.")
     return problems
 
 
-def _prompt_problems(config: Config) -> list[str]:
+def _file_problems(key: str, value: str, folder: Path) -> list[str]:
+    try:
+        if (folder / value).is_file():
+            return []
+        parent = (folder / value).parent
+        near = nearest(Path(value).name, [p.name for p in parent.iterdir()]) if parent.is_dir() else ""
+    except (OSError, ValueError):  # a name that no file can have
+        return [f"{key} is {_short(value)}, which is not a file's name."]
+    return [f"{key} is {value!r}, and there is no file {folder / value}.{near}"]
+
+
+def _prompt_problems(prompt: PromptSection, space: SpaceSection, fields: Sequence[str]) -> list[str]:
     problems = []
-    templates = {"prompt.template": config.prompt.template}
-    templates |= {f"space.templates.{i}": text for i, text in enumerate(config.space.templates)}
+    templates = {"prompt.template": prompt.template}
+    templates |= {f"space.templates.{i}": text for i, text in enumerate(space.templates)}
     for key, template in templates.items():
         try:
-            check_template(template, config.data.fields)
+            check_template(template, fields)
         except AutopromptError as error:
             problems.append(f"{key}: {error}")
-    own, more = config.prompt.label_words, config.space.label_words
+    own, more = prompt.label_words, space.label_words
     if len(own) < 2:
         problems.append(f"prompt.label_words has {len(own)} labels; it needs a word for each of at least two.")
     owner: dict[str, str] = {}
@@ -309,6 +352,8 @@ def _prompt_problems(config: Config) -> list[str]:
         if label not in own:
             problems.append(f"space.label_words.{label} is not a label of prompt.label_words.{nearest(label, own)}")
         for word in dict.fromkeys([*([own[label]] if label in own else []), *more.get(label, [])]):
+            if not word.strip():
+                problems.append(f"The word {word!r} of the label {label!r} is blank.")
             if owner.setdefault(word, label) != label:
                 problems.append(
                     f"The word {word!r} stands for {owner[word]!r} and {label!r}; each word belongs to one label."
@@ -316,11 +361,9 @@ def _prompt_problems(config: Config) -> list[str]:
     return problems
 
 
-def _metric_problems(config: Config, folder: Path) -> list[str]:
+def _metric_problems(metric: str, labels: list[str], folder: Path) -> list[str]:
     try:
-        load_metric(
-            config.metric, folder, list(config.prompt.label_words) if len(config.prompt.label_words) > 1 else ("a", "b")
-        )
+        load_metric(metric, folder, labels if len(labels) > 1 else ("a", "b"))
     except AutopromptError as error:
         return [f"metric: {error}"]
     return []

@@ -127,7 +127,7 @@ def _jsonl(path: Path, text: str) -> list[Row]:
             continue
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number} is not JSON ({error}). Each line is one JSON object.") from None
         if not isinstance(value, dict):
             raise DataError(f"{path}, line {number} is {type(value).__name__}; each line is one JSON object.")
@@ -148,7 +148,7 @@ def _csv(path: Path, text: str) -> list[Row]:
                 )
             rows.append((f"{path.name}, line {reader.line_num}", row))
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num} is not CSV ({error}).") from None
+        raise DataError(f"{path}, line {reader.reader.line_num} is not CSV ({error}).") from None
     return rows
 
 
@@ -161,7 +161,7 @@ def _value(place: str, row: Mapping[str, Any], column: str) -> str:
         raise DataError(f"{place}: there is no column {column!r}; it has {names}.{nearest(column, map(str, row))}")
     value = row[column]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise DataError(f"{place}: column {column!r} is {value!r}; a text or a number is needed.")
+        raise DataError(f"{place}: column {column!r} is {repr(value)[:60]}; a text or a number is needed.")
     text = str(value).strip()
     if not text:
         raise DataError(f"{place}: column {column!r} is empty. Fill it or remove the row.")
@@ -201,7 +201,8 @@ def read_splits(options: DataOptions, seed: int) -> Splits:
         examples = _examples(read_rows(options.file), options)
         distinct = _without(examples, set())
         _check_classes(distinct, minimum=3, what=options.file.name)
-        parts = _stratified(distinct, options.shares, seed)
+        ordered = sorted(distinct, key=lambda e: (e.key, e.label))  # the file's order does not matter
+        parts = _stratified(ordered, options.shares, seed)
         removed = len(examples) - len(distinct)
     else:
         given = _given_splits(options)

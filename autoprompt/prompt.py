@@ -87,7 +87,7 @@ def _compiled(template: str) -> tuple[jinja2.Template, frozenset[str]]:
     try:
         names = jinja2.meta.find_undeclared_variables(_environment().parse(template))
         return _environment().from_string(template), frozenset(names)
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, RecursionError) as error:
         raise PromptError(f"The template {_shown(template)} is not valid Jinja: {error}.") from None
 
 
@@ -177,7 +177,7 @@ class Prompt:
             values["instruction"] = self.instruction
         try:
             text = template.render(values)
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
             raise PromptError(f"The template {_shown(self.template)} cannot be rendered: {error}.") from None
         before, found, after = text.partition(_ANSWER)
         if not found or _ANSWER in after:

@@ -80,16 +80,21 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises ResultsError when the file is missing or a line before the last is not JSON.
     """
-    if not path.exists():
-        raise ResultsError(f"There is no journal {path}. Is this the folder of a run?")
-    with path.open(encoding="utf-8", errors="replace") as file:
+    try:
+        opened = path.open(encoding="utf-8", errors="replace")
+    except OSError:
+        raise ResultsError(f"There is no journal {path} that can be read. Is this the folder of a run?") from None
+    with opened as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
                 return
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                raise ResultsError(f"{path}, line {number} is not an event. Was the file edited?") from None
+                event = json.loads(line)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict) or "event" not in event:
+                raise ResultsError(f"{path}, line {number} is not an event. Was the file edited?")
+            yield event
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -148,8 +153,12 @@ class RunFolder:
                 raise ResultsError(
                     f"Another process is running in {self.path}. Wait for it, or give this run another --name."
                 ) from None
-        repair_tail(self.journal)
-        self._journal = os.open(self.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            repair_tail(self.journal)
+            self._journal = os.open(self.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            os.close(self._lock)
+            raise ResultsError(f"The journal {self.journal} cannot be written ({error.strerror}).") from None
         return self
 
     def __exit__(
@@ -164,7 +173,9 @@ class RunFolder:
         if self._journal is None:
             raise ResultsError(f"The run folder {self.path} is not open.")
         record = {"at": round(time.time(), 3), **event.record()}
-        os.write(self._journal, (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+        while line:  # a nearly full disk takes a part
+            line = line[os.write(self._journal, line) :]
         os.fsync(self._journal)
 
     def claim(self, manifest: Mapping[str, Any]) -> bool:
@@ -176,6 +187,8 @@ class RunFolder:
             write_json(self.manifest, manifest)
             return False
         old = self.read_json(self.manifest)
+        if not isinstance(old, dict):
+            raise ResultsError(f"{self.manifest} is damaged. Move the folder away and start again.")
         # what identifies a run; versions and revision may change between a run and its resumption
         keys = ("settings", "data", "model")
         changed = differences({k: old.get(k) for k in keys}, {k: json.loads(json.dumps(manifest.get(k))) for k in keys})

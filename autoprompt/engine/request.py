@@ -12,7 +12,7 @@ from torch import Tensor
 from autoprompt.models import LanguageModel
 from autoprompt.soft import Array
 
-__all__ = ["Request", "Row", "embedded", "padded"]
+__all__ = ["Ids", "Request", "Row", "embedded", "padded"]
 
 Ids = tuple[int, ...]
 

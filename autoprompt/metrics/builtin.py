@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from autoprompt.metrics import Metric, metric
+from autoprompt.metrics.base import Metric, metric
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,12 +30,12 @@ def write_report(events: Iterable[Record]) -> str:
 
 
 def _verdict(seen: Mapping[str, list[Record]]) -> str:
-    if "VerdictReached" not in seen:
-        return "The run is not finished: there is no verdict yet."
-    verdict = seen["VerdictReached"][-1]
     openings = len(seen.get("TestOpened", []))
     times = "once" if openings == 1 else f"{openings} times (each time is an event in events.jsonl)"
-    return f"**{verdict['sentence']}**\n\nThe locked test split was opened {times}."
+    opened = f"\n\nThe locked test split was opened {times}." if openings else ""
+    if "VerdictReached" not in seen:
+        return "The run is not finished: there is no verdict yet." + opened
+    return f"**{seen['VerdictReached'][-1]['sentence']}**" + opened
 
 
 def _table(seen: Mapping[str, list[Record]]) -> str:
@@ -80,16 +81,18 @@ def _winner(seen: Mapping[str, list[Record]]) -> str:
     if "WinnerChosen" not in seen:
         return ""
     winner = seen["WinnerChosen"][-1]
-    fence = "````"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", winner["text"])), default=0))
     return f"## The winner\n\nTrial {winner['number']}, {winner['kind']}.\n\n{fence}text\n{winner['text']}\n{fence}"
 
 
 def _failures(seen: Mapping[str, list[Record]]) -> str:
-    failed = seen.get("TrialFailed", [])
+    failed = list({t["number"]: t for t in seen.get("TrialFailed", [])}.values())
     if not failed:
         return ""
-    lines = [f"- trial {t['number']} ({t['kind']}): {t['reason']}" for t in failed[:20]]
-    return f"## {len(failed)} failed trials\n\n" + "\n".join(lines)
+    lines = [f"- trial {t['number']} ({t['kind']}): {' '.join(str(t['reason']).split())}" for t in failed[:20]]
+    more = [f"- … and {len(failed) - 20} more in events.jsonl"] if len(failed) > 20 else []
+    title = "1 failed trial" if len(failed) == 1 else f"{len(failed)} failed trials"
+    return f"## {title}\n\n" + "\n".join(lines + more)
 
 
 def _run(seen: Mapping[str, list[Record]], started: Record) -> str:

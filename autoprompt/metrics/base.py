@@ -1,0 +1,139 @@
+"""A metric, what it is called on, and the decorator that makes one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+from autoprompt.errors import MetricError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+
+__all__ = ["Metric", "Outcome", "metric"]
+
+_ARGUMENTS = ("targets", "predictions", "probabilities", "labels")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was answered: the predictions with their probabilities, beside the targets.
+
+    probabilities is (N, C), its columns in the order of `labels`.
+    """
+
+    targets: tuple[str, ...]
+    probabilities: Floats
+    labels: tuple[str, ...]
+
+    @property
+    def predictions(self) -> list[str]:
+        return [self.labels[i] for i in self.probabilities.argmax(1)] if len(self.targets) else []
+
+    def take(self, rows: NDArray[np.int64]) -> Outcome:
+        """The outcome of some examples, in the order of `rows`; repeats are allowed."""
+        return Outcome(tuple(self.targets[i] for i in rows), self.probabilities[rows], self.labels)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named function with its direction; call it on an `Outcome`."""
+
+    name: str
+    function: Callable[..., Any]
+    maximize: bool = True
+
+    def __call__(self, outcome: Outcome) -> float:
+        """One number for all examples. Raises MetricError when the function breaks its contract."""
+        values = self.values(outcome)
+        return float(values.mean()) if values.ndim else float(values)
+
+    def per_example(self, outcome: Outcome) -> Floats | None:
+        """One number an example (N,), or None for a metric of the whole set."""
+        values = self.values(outcome)
+        return values if values.ndim else None
+
+    def better(self, first: float, second: float) -> bool:
+        return first > second if self.maximize else first < second
+
+    def gain(self, new: float, old: float) -> float:
+        """How much `new` is better than `old`; negative when it is worse."""
+        return new - old if self.maximize else old - new
+
+    def values(self, outcome: Outcome) -> Floats:
+        """What the function returned, checked: shape (N,) or ()."""
+        import numpy as np  # here, so that checking a file with a built-in metric answers in a blink
+
+        given = {
+            "targets": list(outcome.targets),
+            "predictions": outcome.predictions,
+            "probabilities": outcome.probabilities,
+            "labels": list(outcome.labels),
+        }
+        wanted = inspect.signature(self.function).parameters
+        try:
+            returned = self.function(**{name: given[name] for name in wanted})
+        except Exception as error:  # a user's function may raise anything; it is named, not hidden
+            raise MetricError(f"The metric {self.name!r} raised {type(error).__name__}: {error}.") from error
+        values = _numbers(returned)
+        if values is None:
+            raise MetricError(
+                f"The metric {self.name!r} returned {type(returned).__name__} "
+                f"({str(returned)[:40]!r}); it must return numbers: one an example, or one for all."
+            )
+        if values.ndim > 1 or (values.ndim == 1 and len(values) != len(outcome.targets)):
+            raise MetricError(
+                f"The metric {self.name!r} returned shape {values.shape} for {len(outcome.targets)} examples; "
+                "it must return one number an example, or one for all."
+            )
+        if not np.isfinite(values).all():
+            raise MetricError(f"The metric {self.name!r} returned NaN or infinity; every value must be finite.")
+        return values
+
+
+def _numbers(returned: object) -> Floats | None:
+    """What a metric returned as an array, or None when it is no number."""
+    import numpy as np
+
+    try:
+        values = np.asarray(returned)
+    except (TypeError, ValueError):
+        return None
+    return values.astype(np.float64) if values.dtype.kind in "biuf" else None
+
+
+@overload
+def metric(function: Callable[..., Any], /) -> Metric: ...
+@overload
+def metric(*, maximize: bool = True, name: str | None = None) -> Callable[[Callable[..., Any]], Metric]: ...
+def metric(
+    function: Callable[..., Any] | None = None, /, *, maximize: bool = True, name: str | None = None
+) -> Metric | Callable[[Callable[..., Any]], Metric]:
+    """Make a function a metric, checking its signature.
+
+    >>> @metric(maximize=False)
+    ... def errors(targets, predictions):
+    ...     return [float(t != p) for t, p in zip(targets, predictions)]
+    >>> errors.name, errors.maximize
+    ('errors', False)
+
+    Raises MetricError when the function takes an argument that metrics are not given.
+    """
+
+    def made(function: Callable[..., Any]) -> Metric:
+        label = name or str(getattr(function, "__name__", "metric"))
+        for argument in inspect.signature(function).parameters.values():
+            keyword = argument.kind in {argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY}
+            if argument.name not in _ARGUMENTS or not keyword:
+                raise MetricError(
+                    f"The metric {label!r} takes {argument.name!r}; allowed are {', '.join(_ARGUMENTS)}."
+                    + nearest(argument.name, _ARGUMENTS)
+                )
+        return Metric(label, function, maximize)
+
+    return made(function) if function is not None else made
