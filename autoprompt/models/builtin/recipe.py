@@ -36,16 +36,16 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 20
-STEPS = 720
+STEPS = 450
 TOKENS_A_STEP = 4096
 POOL = 8  # steps that share a pool of episodes
 MAX_TOKENS = 512
-TEXT_WEIGHT = 0.04
-TEXT_KEPT = 0.15  # the share of the text tokens that enter the loss, at a weight raised to match
-LEARNING_RATE = 2e-3
-EMBEDDING_RATE = 4e-4  # the embeddings start with a meaning and keep most of it
+TEXT_WEIGHT = 0.005
+TEXT_KEPT = 0.05  # the share of the text tokens that enter the loss, at a weight raised to match
+LEARNING_RATE = 1e-3
+EMBEDDING_RATE = 5e-5  # the embeddings start with a meaning and keep most of it
 VALUE_GAIN = 0.2
-DECAY = 0.35  # the last share of the steps, over which the learning rate falls to zero
+DECAY = 0.5  # the last share of the steps, over which the learning rate falls to zero
 END = "<|end|>"  # begins every sequence, ends it, and pads it
 PAIR_TASKS = ("antonyms", "synonyms", "singular_to_plural", "larger_animal", "num_to_verbal")
 
@@ -354,7 +354,7 @@ def description(rng: random.Random, task: Task) -> Segments:
     word, noun = rng.choice(task.words[label]), rng.choice(task.nouns)
     texts = rng.sample(task.texts[label], min(len(task.texts[label]), rng.randint(2, 5)))
     opening = rng.choice((f"Topic: {word}\n", f"{word}\n", f"A {noun} about {word}:\n", f"These belong to {word}.\n"))
-    return [(opening, TEXT_WEIGHT), ("\n".join(texts), 0.2)]
+    return [(opening, TEXT_WEIGHT), ("\n".join(texts), 0.02)]
 
 
 def puzzle(rng: random.Random, pairs: list[tuple[str, str]]) -> Segments:
@@ -493,6 +493,7 @@ def initialize(model: LlamaForCausalLM, embeddings: Tensor) -> None:
         attention: Any = layer.self_attn
         torch.nn.init.orthogonal_(attention.v_proj.weight)
         attention.o_proj.weight.copy_(VALUE_GAIN * attention.v_proj.weight.T)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)  # type: ignore[arg-type]
 
 
 def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -554,7 +555,7 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
 
 
 def rate(step: int, steps: int) -> float:
-    return min(1.0, (step + 1) / 50, (steps - step) / (DECAY * steps))
+    return min(1.0, (step + 1) / 20, (steps - step) / (DECAY * steps))
 
 
 def train(sources: Sources, out: Path, steps: int) -> None:
@@ -595,7 +596,7 @@ def train(sources: Sources, out: Path, steps: int) -> None:
         if step % 20 == 0 or step < 5:
             speed = seen / (time.monotonic() - began)
             print(f"step {step} loss {smooth:.3f} tokens/s {speed:,.0f}", flush=True)
-        if (step + 1) % 100 == 0:
+        if (step + 1) % 50 == 0:
             state = {"step": step + 1, "model": model.state_dict(), "tuners": [t.state_dict() for t in tuners]}
             torch.save(state, out / "checkpoint.new")
             (out / "checkpoint.new").rename(checkpoint)
