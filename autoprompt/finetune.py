@@ -139,6 +139,7 @@ def _trainable(model: LanguageModel, options: FinetuneOptions) -> tuple[Language
         config = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules="all-linear")
         with warnings.catch_warnings():  # peft asks transformers by a name that it has deprecated
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)
             adapter = get_peft_model(network, config)
         network = adapter.get_base_model()
     else:
@@ -213,7 +214,7 @@ def _snapshot(weights: Sequence[Tensor], vectors: Tensor | None) -> list[Tensor]
 def _with(prompt: Prompt, vectors: Tensor | None) -> Prompt:
     if vectors is None or prompt.soft is None:
         return prompt
-    return replace(prompt, soft=SoftPart(np.array(vectors.detach().cpu()), prompt.soft.position))
+    return replace(prompt, soft=SoftPart(vectors.detach().cpu().numpy().copy(), prompt.soft.position))
 
 
 def load_tuned(model: LanguageModel, folder: Path) -> LanguageModel:

@@ -129,7 +129,7 @@ def test_a_run_leaves_everything_that_it_promises(done: Path) -> None:
 def test_the_test_split_is_not_read_before_the_verdict(done: Path) -> None:
     names = [e["event"] for e in read_journal(done / "results/topics/events.jsonl")]
     assert names.index("TestOpened") > max(i for i, name in enumerate(names) if name == "Confirmed")
-    early = [e for e in read_journal(done / "results/topics/events.jsonl")][: names.index("TestOpened")]
+    early = list(read_journal(done / "results/topics/events.jsonl"))[: names.index("TestOpened")]
     tests = [json.loads(line)["text"] for line in (done / "results/topics/test.jsonl").read_text().splitlines()]
     told = json.dumps(early, ensure_ascii=False)
     assert tests

@@ -87,7 +87,8 @@ class Engine:
         for members in groups.values():
             if not self._score_shared([unique[i] for i in members], members, scored):
                 plain += members
-        self._score_plain(unique, plain, scored)
+        for soft in (False, True):  # not mixed: a batch with vectors is read as embeddings
+            self._score_plain(unique, [i for i in plain if (unique[i].vectors is not None) == soft], scored)
         for places, scores in zip(distinct.values(), scored, strict=True):
             if not np.isfinite(scores).all():
                 raise ModelError(
@@ -132,10 +133,20 @@ class Engine:
         if prefix < _SMALLEST_PREFIX:
             return False
         if self._share is None:
-            self._share = self._sharing_is_exact(group[:2], prefix)
+            try:
+                self._share = self._sharing_is_exact(group[:2], prefix)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                return False
             if not self._share:
                 return False
-        cache = self._prefix(group[0], prefix)
+        try:
+            cache = self._prefix(group[0], prefix)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            return False
         self.count(prefix)
         order = sorted(range(len(group)), key=lambda i: len(group[i].context))
 

@@ -34,7 +34,7 @@ class CausalModel(LanguageModel):
         for context, found in zip(alone, answers, strict=True):
             rows = [next(encoded) for _ in found]
             cut = min(common_length([context, *rows]), min(map(len, rows)) - 1)
-            if cut + len(before) == 0:  # nothing to condition on: the first token stands alone
-                before = (self.tokenizer.eos_token_id or 0,)
-            made.append(Encoding(before + rows[0][:cut], tuple(row[cut:] for row in rows)))
+            # with nothing to condition on, the first token stands alone
+            first = before if cut + len(before) else (self.tokenizer.eos_token_id or 0,)
+            made.append(Encoding(first + rows[0][:cut], tuple(row[cut:] for row in rows)))
         return made

@@ -120,9 +120,11 @@ def load_model(
         kind = family or _family(config, name)
         maker, auto, _ = _FAMILIES[kind]
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        network = getattr(transformers, auto).from_pretrained(
-            path, dtype=_dtype(dtype, place), use_safetensors=True, **options
+        network, found = getattr(transformers, auto).from_pretrained(
+            path, dtype=_dtype(dtype, place), use_safetensors=True, output_loading_info=True, **options
         )
+        if found["missing_keys"]:
+            raise ModelError(f"The weights of {name!r} lack {', '.join(sorted(found['missing_keys'])[:3])}.")
     except ModelError:
         raise
     except Exception as error:  # the libraries raise many kinds for a model that is not there or broken

@@ -82,7 +82,9 @@ def measure(model_name: str, quick: bool) -> dict[str, Any]:
     for name, instruction, template in PROMPTS:
         base = prompt(name, instruction, template)
         [zero] = scorer.score([base], examples)
-        shown = scorer.score([demonstrated(base, splits.train, draw) for draw in range(draws)], splits.dev[: len(examples)])
+        shown = scorer.score(
+            [demonstrated(base, splits.train, draw) for draw in range(draws)], splits.dev[: len(examples)]
+        )
         rows.append({"prompt": name, "zero_shot": zero.value, "four_shot": statistics.mean(s.value for s in shown)})
         print(f"{name:16} zero-shot {zero.value:.3f}   4 demonstrations {rows[-1]['four_shot']:.3f}", flush=True)
     by_words = {}

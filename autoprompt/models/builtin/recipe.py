@@ -36,15 +36,16 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 20
-STEPS = 450
+STEPS = 400
 TOKENS_A_STEP = 4096
 POOL = 8  # steps that share a pool of episodes
 MAX_TOKENS = 512
 TEXT_WEIGHT = 0.005
 TEXT_KEPT = 0.05  # the share of the text tokens that enter the loss, at a weight raised to match
-LEARNING_RATE = 1e-3
-EMBEDDING_RATE = 5e-5  # the embeddings start with a meaning and keep most of it
+LEARNING_RATE = 2e-3
+EMBEDDING_RATE = 1e-4  # the embeddings start with a meaning and keep most of it
 VALUE_GAIN = 0.2
+OUTPUT_GAIN = 4.0  # of the last norm: without it the logits are too small to prefer anything
 DECAY = 0.5  # the last share of the steps, over which the learning rate falls to zero
 END = "<|end|>"  # begins every sequence, ends it, and pads it
 PAIR_TASKS = ("antonyms", "synonyms", "singular_to_plural", "larger_animal", "num_to_verbal")
@@ -494,6 +495,7 @@ def initialize(model: LlamaForCausalLM, embeddings: Tensor) -> None:
         torch.nn.init.orthogonal_(attention.v_proj.weight)
         attention.o_proj.weight.copy_(VALUE_GAIN * attention.v_proj.weight.T)
         torch.nn.init.zeros_(layer.mlp.down_proj.weight)  # type: ignore[arg-type]
+    model.model.norm.weight.fill_(OUTPUT_GAIN)
 
 
 def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -545,12 +547,14 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 
 def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for embeddings and norms."""
+    """Muon for the matrices of the blocks, AdamW for the embeddings and for the norms."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
-    rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    embeddings = [p for n, p in model.named_parameters() if "embed" in n]
+    norms = [p for p in model.parameters() if p.ndim == 1]
     return [
         Muon(matrices, lr=LEARNING_RATE),
-        torch.optim.AdamW(rest, lr=EMBEDDING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(embeddings, lr=EMBEDDING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(norms, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
