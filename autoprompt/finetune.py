@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
@@ -149,16 +148,12 @@ def _trainable(model: LanguageModel, options: FinetuneOptions) -> tuple[Language
 
 def _gold_rows(model: LanguageModel, prompt: Prompt, examples: Sequence[Example], vectors: Tensor | None) -> list[Row]:
     """Each example's tokens up to its right answer."""
-    shown = [prompt.render(example.fields) for example in examples]
-    encodings = model.encode(
-        [r.context for r in shown], [r.answers for r in shown], [r.tail for r in shown],
-        [r.slot for r in shown], 0 if vectors is None else len(vectors),
-    )  # fmt: skip
-    window = model.window or 10**9
+    count = 0 if vectors is None else len(vectors)
+    inputs = [example.fields for example in examples]
+    encodings, _ = model.encode_fitting(prompt.render, inputs, prompt.fields, count)
     return [
         Row(e.context, e.choices[prompt.labels.index(example.label)], e.tail, vectors)
         for e, example in zip(encodings, examples, strict=True)
-        if e.length <= window
     ]
 
 
@@ -225,6 +220,7 @@ def load_tuned(model: LanguageModel, folder: Path) -> LanguageModel:
     try:
         with warnings.catch_warnings():  # see _trainable
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("error", message="Found missing adapter keys")
             adapter = PeftModel.from_pretrained(model.network, folder)
     except Exception as error:  # peft raises many kinds
         raise ModelError(

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTENT_FREE",
+    "FORMAT",
     "VECTORS_FILE",
+    "Calibration",
     "Demonstration",
     "Position",
     "Prompt",
@@ -34,10 +36,22 @@ __all__ = [
 ]
 
 Position = Literal["start", "example", "answer"]
+Calibration = Literal["none", "content_free"]
+FORMAT = "autoprompt.prompt/1"
 
 # Private-use characters stand for the answer and for the soft vectors while a template renders.
 _ANSWER, _VECTORS = "\ue0a1", "\ue0a2"
 VECTORS_FILE = "vectors.safetensors"  # beside prompt.json
+# what a template that compiles can still do wrong when it is rendered
+_RENDERING = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs without content of Zhao et al. 2021
 
 
@@ -88,7 +102,9 @@ def _compiled(template: str) -> tuple[jinja2.Template, frozenset[str]]:
         names = jinja2.meta.find_undeclared_variables(_environment().parse(template))
         return _environment().from_string(template), frozenset(names)
     except (jinja2.TemplateError, RecursionError) as error:
-        raise PromptError(f"The template {_shown(template)} is not valid Jinja: {error}.") from None
+        raise PromptError(
+            f"The template {_shown(template)} is not valid Jinja: {getattr(error, 'message', error)}."
+        ) from None
 
 
 def _shown(text: str) -> str:
@@ -136,7 +152,7 @@ class Prompt:
     label_words: Mapping[str, str]
     instruction: str = ""
     demonstrations: tuple[Demonstration, ...] = ()
-    calibration: Literal["none", "content_free"] = "none"
+    calibration: Calibration = "none"
     normalize: bool = False
     separator: str = "\n\n"
     soft: SoftPart | None = field(default=None)
@@ -147,6 +163,10 @@ class Prompt:
         _compiled(self.template)
         if len(self.label_words) < 2:
             raise PromptError(f"A prompt needs at least two label words; it has {dict(self.label_words)}.")
+        if self.calibration not in get_args(Calibration):
+            raise PromptError(
+                f"The calibration is {self.calibration!r}; allowed are {', '.join(get_args(Calibration))}."
+            )
         by_word: dict[str, str] = {}
         for label, word in self.label_words.items():
             if not word.strip():
@@ -174,10 +194,18 @@ class Prompt:
         clean = {k: v.replace(_ANSWER, "\ufffd").replace(_VECTORS, "\ufffd") for k, v in fields.items()}
         values = {**clean, "label": _ANSWER}
         if "instruction" in names:
-            values["instruction"] = self.instruction
+            values["instruction"] = self.instruction.replace(_ANSWER, "\ufffd").replace(_VECTORS, "\ufffd")
         try:
             text = template.render(values)
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        except (
+            jinja2.TemplateError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            RecursionError,
+            MemoryError,
+        ) as error:
             raise PromptError(f"The template {_shown(self.template)} cannot be rendered: {error}.") from None
         before, found, after = text.partition(_ANSWER)
         if not found or _ANSWER in after:
@@ -202,16 +230,18 @@ class Prompt:
             slot = {"start": 0, "example": min(len(head), len(context)), "answer": len(context)}[self.soft.position]
         return Rendered(context, tuple(spaces + word for word in self.label_words.values()), tail, slot)
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The input fields that the template shows, sorted."""
+        return tuple(sorted(_compiled(self.template)[1] - {"label", "instruction"}))
+
     def content_free(self) -> list[dict[str, str]]:
         """The inputs without content, for calibration: each field is "N/A", empty, "[MASK]" in turn."""
-        _template, names = _compiled(self.template)
-        fields = sorted(names - {"label", "instruction"})
-        return [dict.fromkeys(fields, text) for text in CONTENT_FREE]
+        return [dict.fromkeys(self.fields, text) for text in CONTENT_FREE]
 
     def placeholder_text(self) -> str:
         """The whole prompt as plain text, each input field as {field} and the answer as {label}."""
-        fields = sorted(_compiled(self.template)[1] - {"label", "instruction"})
-        shown = self.render({name: "{" + name + "}" for name in fields})
+        shown = self.render({name: "{" + name + "}" for name in self.fields})
         context = shown.context
         if shown.slot is not None and self.soft is not None:
             mark = f"<{len(self.soft.vectors)} soft vectors>"
@@ -228,7 +258,7 @@ class Prompt:
             count, size = self.soft.vectors.shape
             soft = {"position": self.soft.position, "vectors": count, "size": size}
         return {
-            "format": "autoprompt.prompt/1",
+            "format": FORMAT,
             "kind": self.kind,
             "template": self.template,
             "instruction": self.instruction,
@@ -269,13 +299,20 @@ class Prompt:
     def from_dict(cls, value: Mapping[str, Any], vectors: Array | None = None) -> Prompt:
         """The prompt of `to_dict`. Raises ExportError when something is missing or of a wrong kind."""
         try:
+            if value["format"] != FORMAT:
+                raise ExportError(f"The prompt is of the format {value['format']!r}; this version reads {FORMAT!r}.")
             soft = None
             if value.get("soft"):
                 if vectors is None:
                     raise ExportError("The prompt is soft and its vectors were not given.")
                 shape = (value["soft"]["vectors"], value["soft"]["size"])
-                if vectors.shape != shape or value["soft"]["position"] not in get_args(Position):
+                if vectors.shape != shape:
                     raise ExportError(f"The prompt's vectors have shape {vectors.shape}, expected {shape}.")
+                if value["soft"]["position"] not in get_args(Position):
+                    raise ExportError(
+                        f"The vectors' position is {value['soft']['position']!r}; "
+                        f"allowed are {', '.join(get_args(Position))}."
+                    )
                 soft = SoftPart(vectors, value["soft"]["position"])
             return cls(
                 template=_text(value, "template"),

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from autoprompt.data import Example
 from autoprompt.engine import Engine, Request
-from autoprompt.errors import PromptError
 from autoprompt.metrics import Metric, Outcome
 from autoprompt.models import Encoding, LanguageModel
-from autoprompt.prompt import Prompt, Rendered
+from autoprompt.prompt import Prompt
 
 __all__ = ["Score", "Scorer"]
 
@@ -114,42 +113,10 @@ class Scorer:
 
     def encode(self, prompt: Prompt, inputs: Sequence[dict[str, str]]) -> list[Encoding]:
         """The token ids of inputs under a prompt; inputs too long for the model are shortened."""
-        encodings = self._encode(prompt, [prompt.render(fields) for fields in inputs])
-        if self.model.window is None:
-            return encodings
-        for at, (encoding, fields) in enumerate(zip(encodings, inputs, strict=True)):
-            if encoding.length > self.model.window:
-                self.truncated.add(tuple(sorted(fields.items())))
-                encodings[at] = self._shortened(prompt, fields, self.model.window)
+        vectors = 0 if prompt.soft is None else len(prompt.soft.vectors)
+        encodings, shortened = self.model.encode_fitting(prompt.render, inputs, prompt.fields, vectors)
+        self.truncated |= {tuple(sorted(inputs[i].items())) for i in shortened}
         return encodings
-
-    def _encode(self, prompt: Prompt, shown: Sequence[Rendered]) -> list[Encoding]:
-        return self.model.encode(
-            [r.context for r in shown],
-            [r.answers for r in shown],
-            [r.tail for r in shown],
-            [r.slot for r in shown],
-            0 if prompt.soft is None else len(prompt.soft.vectors),
-        )
-
-    def _shortened(self, prompt: Prompt, fields: dict[str, str], window: int) -> Encoding:
-        """The longest input that fits: the longest field loses its end, by halves."""
-        name = max(fields, key=lambda key: len(fields[key]))
-        text, best = fields[name], None
-        low, high = 0, len(text)
-        while low < high:
-            middle = (low + high + 1) // 2
-            [encoding] = self._encode(prompt, [prompt.render({**fields, name: text[:middle]})])
-            if encoding.length <= window:
-                low, best = middle, encoding
-            else:
-                high = middle - 1
-        if best is None:
-            raise PromptError(
-                f"The prompt alone fills the {window} tokens that the model reads. "
-                "Use fewer or shorter demonstrations, or a shorter instruction."
-            )
-        return best
 
     def _calibrated(self, prompt: Prompt, examples: Sequence[Example]) -> Floats:
         """Log-likelihoods (N, C), divided by those of content-free inputs if the prompt says so."""

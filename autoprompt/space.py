@@ -132,10 +132,10 @@ class Space:
         """
         if self.soft is None:
             raise PromptError("The space has no soft part.")
-        seed = seed_of(self.seed, "soft", run)
+        seed, start_seed = seed_of(self.seed, "soft", run), seed_of(self.seed, "start", run)
         starts = {
-            "random": lambda: start_random(embeddings, structure.vectors, seed),
-            "vocabulary": lambda: start_vocabulary(embeddings, structure.vectors, seed),
+            "random": lambda: start_random(embeddings, structure.vectors, start_seed),
+            "vocabulary": lambda: start_vocabulary(embeddings, structure.vectors, start_seed),
             "best": lambda: from_tokens(embeddings, list(tokens), structure.vectors),
         }
         return Projection(starts[structure.start](), self.soft.dimensions, float(embeddings.std()), seed)

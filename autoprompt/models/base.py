@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from autoprompt.errors import PromptError
 from autoprompt.soft import Array
 
-__all__ = ["Encoding", "Family", "LanguageModel", "common_length"]
+__all__ = ["Encoding", "Family", "LanguageModel", "Shown", "common_length"]
 
 Family = Literal["causal", "seq2seq", "masked"]
 Ids = tuple[int, ...]
+
+
+class Shown(Protocol):
+    """A rendered example: what of it is turned into tokens."""
+
+    @property
+    def context(self) -> str: ...
+    @property
+    def answers(self) -> tuple[str, ...]: ...
+    @property
+    def tail(self) -> str: ...
+    @property
+    def slot(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,61 @@ class LanguageModel(ABC):
         vectors: int,
     ) -> list[Encoding]:
         """Token ids of rendered examples: N contexts, their answers (N, C), tails, and vector slots."""
+
+    def encode_shown(self, shown: Sequence[Shown], vectors: int) -> list[Encoding]:
+        """Token ids of rendered examples with `vectors` soft vectors.
+
+        Raises PromptError when two label words are the same tokens to the model, or none.
+        """
+        encodings = self.encode(
+            [s.context for s in shown], [s.answers for s in shown], [s.tail for s in shown],
+            [s.slot for s in shown], vectors,
+        )  # fmt: skip
+        for encoding, rendered in zip(encodings, shown, strict=True):
+            if not all(encoding.choices) or len(set(encoding.choices)) < len(encoding.choices):
+                for at, choice in enumerate(encoding.choices):
+                    word = rendered.answers[at].strip()
+                    if not choice:
+                        raise PromptError(f"The label word {word!r} has no tokens in this model. Use another word.")
+                    if choice in encoding.choices[:at]:
+                        other = rendered.answers[encoding.choices.index(choice)].strip()
+                        raise PromptError(
+                            f"The label words {other!r} and {word!r} are the same tokens to this model. "
+                            "Use other words."
+                        )
+        return encodings
+
+    def encode_fitting(
+        self,
+        render: Callable[[Mapping[str, str]], Shown],
+        inputs: Sequence[Mapping[str, str]],
+        fields: Sequence[str],
+        vectors: int,
+    ) -> tuple[list[Encoding], list[int]]:
+        """Token ids of inputs, and which of them had to be shortened to fit the window.
+
+        The rule: all `fields` of an input are cut at their end to the same number of characters,
+        the greatest that fits. Raises PromptError when the prompt does not fit even without them.
+        """
+        encodings = self.encode_shown([render(values) for values in inputs], vectors)
+        window = self.window
+        long = [i for i, encoding in enumerate(encodings) if window is not None and encoding.length > window]
+        for i in long:
+            low, high = -1, max(len(inputs[i].get(name, "")) for name in fields)
+            while low < high:
+                middle = (low + high + 1) // 2
+                cut = {k: v[:middle] if k in fields else v for k, v in inputs[i].items()}
+                [encoding] = self.encode_shown([render(cut)], vectors)
+                if window is not None and encoding.length <= window:
+                    low, encodings[i] = middle, encoding
+                else:
+                    high = middle - 1
+            if low < 0:
+                raise PromptError(
+                    f"The prompt alone fills the {window} tokens that the model reads. "
+                    "Use fewer or shorter demonstrations, or a shorter instruction."
+                )
+        return encodings, long
 
     @property
     def device(self) -> torch.device:

@@ -70,6 +70,8 @@ def _device(wanted: str) -> torch.device:
 def _dtype(wanted: str, device: torch.device) -> torch.dtype:
     """bfloat16 on CUDA devices that have it, float32 elsewhere, unless one is asked for."""
     if wanted != "auto":
+        if wanted not in _DTYPES:
+            raise ModelError(f"The dtype {wanted!r} is not one of auto, {', '.join(_DTYPES)}.")
         return _DTYPES[wanted]
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
