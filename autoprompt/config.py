@@ -317,7 +317,7 @@ def _data_problems(data: DataSection, folder: Path) -> list[str]:
     problems += [
         f"data.fields has {name!r}, which means something else in a template; rename that column."
         for name in ("label", "instruction")
-        if name in data.fields
+        if name in data.fields and name != data.label
     ]
     if data.label in data.fields:
         problems.append(f"data.label {data.label!r} is also one of data.fields: the answer would stand in the prompt.")
@@ -353,7 +353,8 @@ def _prompt_problems(prompt: PromptSection, space: SpaceSection, fields: Sequenc
             problems.append(f"space.label_words.{label} is not a label of prompt.label_words.{nearest(label, own)}")
         for word in dict.fromkeys([*([own[label]] if label in own else []), *more.get(label, [])]):
             if not word.strip():
-                problems.append(f"The word {word!r} of the label {label!r} is blank.")
+                place = "prompt" if word == own.get(label) else "space"
+                problems.append(f"{place}.label_words.{label} has the blank word {word!r}; a word must show something.")
             if owner.setdefault(word, label) != label:
                 problems.append(
                     f"The word {word!r} stands for {owner[word]!r} and {label!r}; each word belongs to one label."

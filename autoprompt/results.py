@@ -82,8 +82,10 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
     """
     try:
         opened = path.open(encoding="utf-8", errors="replace")
-    except OSError:
-        raise ResultsError(f"There is no journal {path} that can be read. Is this the folder of a run?") from None
+    except FileNotFoundError:
+        raise ResultsError(f"There is no journal {path}. Is this the folder of a run?") from None
+    except OSError as error:
+        raise ResultsError(f"The journal {path} cannot be read ({error.strerror}).") from None
     with opened as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
@@ -188,7 +190,7 @@ class RunFolder:
             return False
         old = self.read_json(self.manifest)
         if not isinstance(old, dict):
-            raise ResultsError(f"{self.manifest} is damaged. Move the folder away and start again.")
+            raise ResultsError(f"{self.manifest} cannot be read back. Move the folder away and start again.")
         # what identifies a run; versions and revision may change between a run and its resumption
         keys = ("settings", "data", "model")
         changed = differences({k: old.get(k) for k in keys}, {k: json.loads(json.dumps(manifest.get(k))) for k in keys})
