@@ -489,12 +489,13 @@ def initialize(model: LlamaForCausalLM, embeddings: Tensor) -> None:
     Values and outputs are one orthogonal matrix and its transpose, so that uniform attention adds
     the mean meaning of the text to the place of the answer; training learns where to look.
     """
-    model.get_input_embeddings().weight.copy_(embeddings)
+    table: Any = model.get_input_embeddings()
+    table.weight.copy_(embeddings)
     for layer in model.model.layers:
         attention: Any = layer.self_attn
         torch.nn.init.orthogonal_(attention.v_proj.weight)
         attention.o_proj.weight.copy_(VALUE_GAIN * attention.v_proj.weight.T)
-        torch.nn.init.zeros_(layer.mlp.down_proj.weight)  # type: ignore[arg-type]
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
     model.model.norm.weight.fill_(OUTPUT_GAIN)
 
 
