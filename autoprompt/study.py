@@ -426,6 +426,18 @@ def search(
     seed: int = 0,
     listener: Listener = silent,
 ) -> list[Candidate]:
-    """Search a space and confirm the best on all examples; the confirmed candidates, best first."""
+    """Search a space and confirm the best on all examples; the confirmed candidates, best first.
+
+    Raises StudyError as `Study.run` does.
+
+    >>> from autoprompt.metrics.builtin import accuracy
+    >>> from autoprompt.models import load_model
+    >>> prompt = Prompt("{{ text }}\\nTopic: {{ label }}", {"s": "sports", "m": "money"})
+    >>> space = Space(prompt, instructions=("", "Sports or money?"))
+    >>> examples = [Example(0, {"text": "They won the match."}, "s"), Example(1, {"text": "Rates fell."}, "m")]
+    >>> found = search(space, Scorer(load_model("builtin"), accuracy), examples, StudyOptions(trials=3))
+    >>> found[0].kind in ("baseline", "discrete")
+    True
+    """
     study = Study(space, scorer, examples, options, folder, seed, listener)
     return confirm(study.run(), scorer, examples, study.options.finalists, listener)
