@@ -35,18 +35,23 @@ try:
 except ImportError:  # Windows: the folder is not guarded against a second run
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["RunFolder", "differences", "read_journal", "repair_tail", "write_json", "write_text"]
+__all__ = ["RunFolder", "differences", "read_journal", "repair_tail", "write_bytes", "write_json", "write_text"]
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or nothing of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file of text, in UTF-8, or nothing of it."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: object) -> None:

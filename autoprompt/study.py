@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +16,14 @@ from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from autoprompt.data import Example
 from autoprompt.errors import AutopromptError, StudyError
 from autoprompt.events import Confirmed, Listener, TrialFailed, TrialFinished, silent
 from autoprompt.metrics import Metric
 from autoprompt.prompt import Prompt
-from autoprompt.results import repair_tail
+from autoprompt.results import repair_tail, write_bytes
 from autoprompt.samplers import CoordinateSearch, GivenSampler, discrete_sampler
 from autoprompt.scorer import Score, Scorer
 from autoprompt.soft import Array, seed_of
@@ -266,10 +265,7 @@ class Study:
             return
         self._vectors[prompt.fingerprint] = prompt.soft.vectors
         if self.folder is not None:
-            path = self.folder / "vectors" / f"{prompt.fingerprint}.safetensors"
-            path.parent.mkdir(exist_ok=True)
-            with _whole(path) as part:
-                part.write_bytes(save({"vectors": prompt.soft.vectors}))
+            write_bytes(self.folder / "vectors" / f"{prompt.fingerprint}.safetensors", prompt.vector_bytes() or b"")
 
     def prompt(self, number: int) -> Prompt:
         """The prompt of a trial, made again from what is stored of it."""
@@ -378,16 +374,6 @@ class Study:
             name = trial.state.name.lower()
             states[name] = states.get(name, 0) + 1
         return table
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, flushed to the disk and renamed to it at the end."""
-    part = path.with_name(path.name + ".part")
-    yield part
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _ranked(candidates: Sequence[Candidate], metric: Metric) -> list[Candidate]:
