@@ -6,9 +6,7 @@ config → space → (study asks) prompt → rendered requests → engine → an
 
 from __future__ import annotations
 
-import json
 import platform
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,18 +18,17 @@ from typing import Any
 
 from autoprompt import events
 from autoprompt.config import Config, data_options, read_config, require_words
-from autoprompt.data import Example, Splits, read_splits
-from autoprompt.export import Exported, export
-from autoprompt.finetune import FinetuneOptions, finetune
-from autoprompt.metrics import Metric, load_metric
+from autoprompt.data import Splits, read_splits
+from autoprompt.metrics import load_metric
 from autoprompt.models import LanguageModel, load_model, model_fingerprint
 from autoprompt.prompt import Prompt
 from autoprompt.report import write_report
 from autoprompt.results import RunFolder, read_journal, write_json, write_text
 from autoprompt.scorer import Scorer
 from autoprompt.space import DemonstrationSpace, SoftSpace, Space
-from autoprompt.study import Candidate, Study, StudyOptions, confirm
-from autoprompt.verdict import Verdict, judge
+from autoprompt.stages import Job, confirmed, exported, judged, tuned
+from autoprompt.study import Candidate, Study, StudyOptions
+from autoprompt.verdict import Verdict
 
 __all__ = ["Result", "make_space", "run"]
 
@@ -93,22 +90,24 @@ def run(
             make_space(config, splits), scorer, splits.dev, _study_options(config), folder.path, config.seed, tell
         )
 
+        job = Job(folder, config, base, splits, scorer, tell)
+
         with _stage("search", scorer, tell):
             found = search.run()
         with _stage("confirm", scorer, tell):
-            confirmed = _confirmed(folder, found, scorer, splits, config, tell)
-        winner, baseline = confirmed[0], next(c for c in confirmed if c.kind == "baseline")
+            finalists = confirmed(job, found)
+        winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")
         _tell_winner(winner, tell)
         with _stage("verdict", scorer, tell):
-            verdict = _judged(folder, scorer, splits, baseline, winner, config, tell)
-        tuned = None
+            verdict = judged(job, baseline, winner)
+        outcome = None
         if config.finetune.method != "none":
             with _stage("finetune", scorer, tell):
-                tuned = _tuned(folder, scorer, splits, winner, config, tell)
+                outcome = tuned(job, winner)
         with _stage("export", scorer, tell):
-            _export(folder, config, base, model, winner, verdict, tuned)
+            exported(job, winner, verdict, outcome)
 
-        tell(_verdict_event(verdict, tuned))
+        tell(_verdict_event(verdict, outcome))
         failed = sum(states.get("fail", 0) for states in search.counts().values())
         tell(events.RunFinished(time.monotonic() - began, failed))
         for number in sorted(scorer.truncated, key=str)[:1]:
@@ -117,7 +116,7 @@ def run(
                     f"{len(scorer.truncated)} inputs were shortened to the model's window, e.g. {str(number)[:60]}"
                 )
             )
-        values = _result(folder, config, splits, metric, confirmed, verdict, tuned, search)
+        values = _result(job, finalists, verdict, outcome, search)
         write_text(folder.report, write_report(read_journal(folder.journal)))
         write_json(folder.result, values)
         return Result(folder.path, values)
@@ -229,164 +228,9 @@ def _load(config: Config, tell: events.Listener) -> LanguageModel:
     return model
 
 
-def _confirmed(
-    folder: RunFolder, found: Sequence[Candidate], scorer: Scorer, splits: Splits, config: Config, tell: events.Listener
-) -> list[Candidate]:
-    """The finalists on all of dev, best first; from the folder when they were scored before."""
-    stored = folder.stage("confirm")
-    if stored is not None:
-        by_number = {candidate.number: candidate for candidate in found}
-        return [
-            Candidate(
-                s["number"],
-                by_number[s["number"]].kind,
-                by_number[s["number"]].prompt,
-                s["value"],
-                s["loss"],
-                s["margin"],
-            )
-            for s in stored
-        ]
-    confirmed = confirm(found, scorer, splits.dev, config.study.finalists, tell)
-    keys = ("number", "value", "loss", "margin")
-    folder.finish_stage("confirm", [{key: getattr(c, key) for key in keys} for c in confirmed])
-    return confirmed
-
-
 def _tell_winner(winner: Candidate, tell: events.Listener) -> None:
     text = winner.prompt.placeholder_text()
     tell(events.WinnerChosen(winner.number, winner.kind, winner.value, winner.prompt.fingerprint, text))
-
-
-def _open_test(folder: RunFolder, splits: Splits, reason: str, tell: events.Listener) -> tuple[Example, ...]:
-    times = folder.openings() + 1
-    return splits.test.open(reason, lambda why: tell(events.TestOpened(why, times)))
-
-
-def _judged(
-    folder: RunFolder,
-    scorer: Scorer,
-    splits: Splits,
-    baseline: Candidate,
-    winner: Candidate,
-    config: Config,
-    tell: events.Listener,
-) -> Verdict:
-    """The verdict on the locked test; from the folder when it was reached before."""
-    stored = folder.stage("verdict")
-    if stored is not None:
-        return Verdict(**{**stored, "interval": tuple(stored["interval"])})
-    test = _open_test(folder, splits, "verdict: baseline and winner", tell)
-    before, after = scorer.score([baseline.prompt, winner.prompt], test)
-    write_text(folder.test_rows, "".join(_row(example, config.data.label) for example in test))
-    same = baseline.prompt == winner.prompt
-    verdict = judge(scorer.metric, before.outcome, after.outcome, same, config.seed)
-    folder.finish_stage("verdict", verdict)
-    return verdict
-
-
-def _row(example: Example, label: str) -> str:
-    return json.dumps({**example.fields, label: example.label}, ensure_ascii=False) + "\n"
-
-
-def _tuned(
-    folder: RunFolder, scorer: Scorer, splits: Splits, winner: Candidate, config: Config, tell: events.Listener
-) -> dict[str, Any]:
-    """Fine-tune from the winner and score it on the locked test; weights lie in the folder's `tuning`."""
-    stored = folder.stage("finetune")
-    if stored is not None:
-        return dict(stored)
-    options = config.finetune
-    sign = 1 if scorer.metric.maximize else -1
-
-    def evaluate(model: LanguageModel, prompt: Prompt) -> tuple[float, float]:
-        [score] = scorer.using(model).score([prompt], splits.dev)
-        return sign * score.value, -score.loss
-
-    assert options.method != "none"
-    tuned = finetune(
-        scorer.model,
-        winner.prompt,
-        splits.train,
-        evaluate,
-        FinetuneOptions(
-            options.method,
-            options.rank,
-            2 * options.rank,
-            options.epochs,
-            options.learning_rate,
-            options.batch_size,
-            patience=options.patience,
-        ),
-        config.seed,
-        tell,
-    )
-    scorer.engine.count(tuned.tokens)
-    shutil.rmtree(folder.tuning, ignore_errors=True)
-    tuned.save(folder.tuning)
-    if tuned.prompt.soft is not None:
-        (folder.tuning / "tuned_vectors.safetensors").write_bytes(tuned.prompt.vector_bytes() or b"")
-    test = _open_test(folder, splits, "the fine-tuned model", tell)
-    [score] = scorer.using(tuned.model).score([tuned.prompt], test)
-    outcome = {
-        "dev": sign * tuned.qualities[tuned.epoch][0],
-        "test": score.value,
-        "method": options.method,
-        "epoch": tuned.epoch,
-        "dev_by_epoch": [sign * value for value, _ in tuned.qualities],
-    }
-    folder.finish_stage("finetune", outcome)
-    return outcome
-
-
-def _export(
-    folder: RunFolder,
-    config: Config,
-    base: Path,
-    model: LanguageModel,
-    winner: Candidate,
-    verdict: Verdict,
-    tuned: Mapping[str, Any] | None,
-) -> None:
-    """The winner, with the tuned weights where tuning helped on dev."""
-    helped = tuned is not None and tuned["epoch"] > 0
-    scores = {"baseline": verdict.baseline, "winner": verdict.winner}
-    tuned_prompt = None
-    if helped and tuned is not None:
-        scores["tuned"] = tuned["test"]
-        tuned_prompt = _tuned_prompt(folder, winner.prompt)
-    in_file = ".py:" in config.metric
-    file, _, function = config.metric.rpartition(":")
-    about = Exported(
-        model=config.model.name,
-        family=model.family,
-        dtype=str(model.dtype).removeprefix("torch."),
-        metric=f"{Path(file).name}:{function}" if in_file else config.metric,
-        fields=tuple(config.data.fields),
-        label=config.data.label,
-        use="tuned" if helped else "prompt",
-        method=tuned["method"] if helped and tuned is not None else None,
-        model_fingerprint=model.fingerprint,
-        prompt_fingerprint=winner.prompt.fingerprint,
-        scores=scores,
-    )
-
-    def save_weights(place: Path) -> None:
-        shutil.copytree(folder.tuning, place, ignore=shutil.ignore_patterns("tuned_vectors.safetensors"))
-
-    export(
-        folder.winner,
-        winner.prompt,
-        about,
-        tuned_prompt,
-        save_weights if helped else None,
-        base / file if in_file else None,
-    )
-
-
-def _tuned_prompt(folder: RunFolder, prompt: Prompt) -> Prompt:
-    path = folder.tuning / "tuned_vectors.safetensors"
-    return prompt if prompt.soft is None else prompt.with_vectors_from(path)
 
 
 # -- the outcome -------------------------------------------------------------------------------
@@ -404,17 +248,11 @@ def _verdict_event(verdict: Verdict, tuned: Mapping[str, Any] | None) -> events.
 
 
 def _result(
-    folder: RunFolder,
-    config: Config,
-    splits: Splits,
-    metric: Metric,
-    confirmed: Sequence[Candidate],
-    verdict: Verdict,
-    tuned: Mapping[str, Any] | None,
-    search: Study,
+    job: Job, finalists: Sequence[Candidate], verdict: Verdict, tuned: Mapping[str, Any] | None, search: Study
 ) -> dict[str, Any]:
     """result.json."""
-    winner, baseline = confirmed[0], next(c for c in confirmed if c.kind == "baseline")
+    folder, config, splits, metric = job.folder, job.config, job.splits, job.scorer.metric
+    winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")
     seconds: dict[str, float] = {}
     tokens = 0
     for event in read_journal(folder.journal):
@@ -440,7 +278,7 @@ def _result(
         "best_by_kind": {
             kind: {"dev": best.value, "trial": best.number}
             for kind in ("baseline", "discrete", "soft")
-            if (best := next((c for c in confirmed if c.kind == kind), None))
+            if (best := next((c for c in finalists if c.kind == kind), None))
         },
         "trials": search.counts(),
         "test_openings": folder.openings(),

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "autoprompt"
 
 FLOORS = {
-    7: {"cli"},
-    6: {"run", "predict", "check"},
+    8: {"cli"},
+    7: {"run", "predict", "check"},
+    6: {"stages"},
     5: {"study", "config"},
     4: {"scorer", "racing", "samplers", "propose", "finetune", "export", "verdict", "space"},
     3: {"engine", "prompt", "report"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,14 @@ def prefix_cache(model: LanguageModel, prefix: Ids, vectors: Tensor | None) -> C
     """Keys and values of every layer for a prefix, each (1, heads, P, D)."""
     ids = torch.tensor([prefix], device=model.device)
     cache = DynamicCache()
-    model.network(**embedded(model, ids, [vectors]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    model.network(**embedded(model, ids, [vectors]), **_past(model.network, cache), use_cache=True, logits_to_keep=1)
     layers: list[Any] = cache.layers
     return [(layer.keys, layer.values) for layer in layers]
+
+
+def _past(network: Any, cache: DynamicCache) -> dict[str, DynamicCache]:
+    """The cache by the name that the network takes it under: transformers renamed it in 5.24."""
+    return {"cache" if "cache" in signature(network.forward).parameters else "past_key_values": cache}
 
 
 def shared_log_probabilities(model: LanguageModel, requests: Sequence[Request], prefix: int, cache: Cache) -> Tensor:
@@ -80,11 +86,12 @@ def shared_log_probabilities(model: LanguageModel, requests: Sequence[Request], 
     past = DynamicCache([(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1)) for k, v in cache])
     vectors = [None if r.vectors is None else torch.from_numpy(r.vectors) for r in requests]
     needed, where = _needed_rows(requests, items)
-    outputs = model.network.base_model(
+    body = model.network.base_model
+    outputs = body(
         **embedded(model, inputs, vectors),
         attention_mask=mask,
         position_ids=torch.from_numpy(places + prefix).to(device),
-        past_key_values=past,
+        **_past(body, past),
         use_cache=True,
     )
     at_row, at_token = (torch.tensor(column, device=device) for column in zip(*needed, strict=True))

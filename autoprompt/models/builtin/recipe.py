@@ -6,8 +6,9 @@ The builtin is a small Llama-style decoder that reads classification prompts. It
 *episodes*: an instruction in one of many wordings, the options listed or not, 0 to 8 worked
 examples, and texts with their labels under one of many sets of label words. In a part of the
 episodes the label words are arbitrary symbols, so that only the examples tell the mapping: this
-is what makes demonstrations matter to the model. The loss is cross-entropy on the label tokens
-(weight 1) and, lighter, on all other text (weight `TEXT_WEIGHT`).
+is what makes demonstrations matter to the model. The loss is cross-entropy on the label tokens, over the
+whole vocabulary and, heavier, over the label words of the episode alone, which is how a prompt is
+scored; and, much lighter, cross-entropy on all other text (weight `TEXT_WEIGHT`).
 
 `--data` is a folder with `banking77/train.jsonl` (CC-BY-4.0), `clinc150/train.jsonl` (CC-BY-3.0)
 and `instruction_induction/*.train.jsonl` (MIT); fields `text`/`label` and `input`/`target`. The
@@ -26,6 +27,7 @@ import time
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +38,23 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 20
-STEPS = 400
+STEPS = 6000
 TOKENS_A_STEP = 4096
 POOL = 8  # steps that share a pool of episodes
+EXAMPLES_FROM = 1200  # first what words mean, then, from this step on, what examples show
 MAX_TOKENS = 512
+MOST_CHOICES = 8
 TEXT_WEIGHT = 0.005
 TEXT_KEPT = 0.05  # the share of the text tokens that enter the loss, at a weight raised to match
-LEARNING_RATE = 2e-3
-EMBEDDING_RATE = 1e-4  # the embeddings start with a meaning and keep most of it
+ANSWER_WEIGHT = 0.3  # of the whole vocabulary's cross-entropy; that of the label words alone has 1
+SYMBOL_WEIGHT = 1.2  # of answers that only the examples before them tell
+BLIND_WEIGHT = 0.05  # of answers that nothing before them tells
+LEARNING_RATE = 4e-3
+EMBEDDING_RATE = 2e-4  # the embeddings start with a meaning and keep most of it
 VALUE_GAIN = 0.2
 OUTPUT_GAIN = 4.0  # of the last norm: without it the logits are too small to prefer anything
-DECAY = 0.5  # the last share of the steps, over which the learning rate falls to zero
+WINDOW_GAIN = 1.5  # how sharply a head prefers its window at the start
+DECAY = 0.4  # the last share of the steps, over which the learning rate falls to zero
 END = "<|end|>"  # begins every sequence, ends it, and pads it
 PAIR_TASKS = ("antonyms", "synonyms", "singular_to_plural", "larger_animal", "num_to_verbal")
 
@@ -54,9 +62,10 @@ CONFIG: dict[str, Any] = {
     "vocab_size": 8192,
     "hidden_size": 256,
     "intermediate_size": 768,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "attention_bias": True,  # lets a head look by distance alone
     "max_position_embeddings": 2048,
     "rope_theta": 10000.0,
     "tie_word_embeddings": True,
@@ -238,13 +247,30 @@ class Sources:
     fine: list[Task]
     pairs: list[list[tuple[str, str]]]
 
-    def draw(self, rng: random.Random) -> Task:
-        return rng.choice(rng.choices((self.written, self.coarse, self.fine), (0.5, 0.27, 0.23))[0])
+    def draw(self, rng: random.Random, fine: float = 0.23) -> Task:
+        shares = (0.65 * (1 - fine), 0.35 * (1 - fine), fine)
+        return rng.choice(rng.choices((self.written, self.coarse, self.fine), shares)[0])
+
+    @cached_property
+    def all_words(self) -> tuple[str, ...]:
+        """The label words of all tasks."""
+        tasks = self.written + self.coarse + self.fine
+        return tuple(sorted({word for task in tasks for words in task.words.values() for word in words}))
 
 
 # -- episodes ------------------------------------------------------------------------------------
 
-Segments = list[tuple[str, float]]  # (text, weight of its tokens in the loss)
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a prompt; an answer has the words that it was chosen from."""
+
+    text: str
+    weight: float = TEXT_WEIGHT
+    words: tuple[str, ...] = ()
+
+
+Segments = list[Segment]
 
 
 def label_words(rng: random.Random, task: Task, labels: list[str]) -> list[str]:
@@ -273,6 +299,8 @@ def options_text(rng: random.Random, words: list[str]) -> str:
 
 
 def disturbed(rng: random.Random, text: str) -> str:
+    if rng.random() < 0.3:  # some words fall out, so that no text is learned by heart
+        text = " ".join(word for word in text.split() if rng.random() > 0.15) or text
     style = rng.random()
     if style < 0.1:
         return text.lower()
@@ -283,21 +311,27 @@ def disturbed(rng: random.Random, text: str) -> str:
     return text
 
 
-def classification(rng: random.Random, task: Task) -> Segments:
-    """One prompt with its examples and answers, ready for the tokenizer."""
+def classification(rng: random.Random, sources: Sources, late: bool) -> Segments:
+    """One prompt with its examples and answers, ready for the tokenizer.
+
+    Late in the training most episodes are symbolic, longer, of closely related texts, and in part
+    with texts that come again: the plainest case in which an earlier example tells the answer.
+    """
+    shots = rng.choices(range(9), (0.2, 0.05, 0.08, 0.1, 0.19, 0.1, 0.12, 0.08, 0.08))[0]
+    symbolic = shots >= 2 and rng.random() < (0.75 if late else 0.3)
+    echo = 0.0
+    if late and symbolic:
+        shots, echo = rng.randint(2, 14), rng.choice((0.0, 0.0, 0.25, 0.5))
+    task = sources.draw(rng, fine=0.6 if late and symbolic else 0.23)
     labels = rng.sample(sorted(task.texts), min(len(task.texts), rng.choice((2, 3, 4, 4, 5, 6, 7, 8))))
     words = label_words(rng, task, labels)
-    shots = rng.choices(range(9), (0.38, 0.06, 0.08, 0.08, 0.12, 0.08, 0.08, 0.06, 0.06))[0]
-    symbolic = shots >= 2 and rng.random() < 0.2
     noun, question = rng.choice(task.nouns), rng.choice(task.questions)
     instruction = rng.choice(INSTRUCTIONS).format(noun=noun, question=question) if rng.random() < 0.85 else ""
     listing = options_text(rng, words) if rng.random() < 0.6 else ""
     if symbolic:
-        labels, words, listing = _symbolic(rng, labels, words)
+        labels, words, listing = _symbolic(rng, labels, sources.all_words if late and rng.random() < 0.5 else ())
     elif rng.random() < 0.05:
         words, listing = _lettered(words)
-    if shots:
-        labels = labels[: max(2, min(len(labels), shots + 1))] if symbolic else labels
     key = rng.choice(KEYS)
     noun_key = {"noun": noun, "Noun": noun[:1].upper() + noun[1:], "key": key, "Key": key[:1].upper() + key[1:]}
     before, after = rng.choice(TEXT_TAGS).format(**noun_key), rng.choice(ANSWER_TAGS).format(**noun_key)
@@ -310,19 +344,22 @@ def classification(rng: random.Random, task: Task) -> Segments:
         head, inside = "", head
     elif placed < 0.2:
         head, inside = instruction, listing
-    segments: Segments = [(head + separator, TEXT_WEIGHT)] if head else []
-    for text, word in _drawn(rng, task, labels, words, shots + 1):
+    segments: Segments = [Segment(head + separator)] if head else []
+    told: set[str] = set()
+    for text, word in _drawn(rng, task, labels, words, shots + 1, echo):
         shown = disturbed(rng, text)
         body = f'{before} "{shown}"' if quote else f"{before} {shown}"
         body = body.strip() + (f"\n{inside}" if inside else "") + (" " if inline else "\n") + after
-        segments += [(body, TEXT_WEIGHT), (" " + word, 1.0), (separator, TEXT_WEIGHT)]
+        weight = 1.0 if not symbolic else SYMBOL_WEIGHT if word in told else BLIND_WEIGHT
+        told.add(word)
+        segments += [Segment(body), Segment(" " + word, weight, tuple(words)), Segment(separator)]
     return segments[:-1]
 
 
-def _symbolic(rng: random.Random, labels: list[str], words: list[str]) -> tuple[list[str], list[str], str]:
-    """Arbitrary symbols for words, few classes: only the examples tell the mapping."""
-    count = min(len(labels), rng.choice((2, 2, 3, 4)))
-    symbols = rng.sample(rng.choice(SYMBOLS), count)
+def _symbolic(rng: random.Random, labels: list[str], others: tuple[str, ...]) -> tuple[list[str], list[str], str]:
+    """Arbitrary words, or words of other tasks, for few classes: only the examples tell the mapping."""
+    count = min(len(labels), rng.choice((2, 2, 3, 4, 5, 7) if others else (2, 2, 3, 4)))
+    symbols = rng.sample(others or rng.choice(SYMBOLS), count)
     return labels[:count], symbols, options_text(rng, symbols) if rng.random() < 0.3 else ""
 
 
@@ -332,13 +369,18 @@ def _lettered(words: list[str]) -> tuple[list[str], str]:
     return letters, "Options:\n" + "\n".join(f"{letter}) {word}" for letter, word in zip(letters, words, strict=True))
 
 
-def _drawn(rng: random.Random, task: Task, labels: list[str], words: list[str], count: int) -> list[tuple[str, str]]:
-    """`count` different texts with their label words; the classes in random order."""
+def _drawn(
+    rng: random.Random, task: Task, labels: list[str], words: list[str], count: int, echo: float
+) -> list[tuple[str, str]]:
+    """`count` texts with their label words, the classes in random order; the share `echo` stood before."""
     drawn: list[tuple[str, str]] = []
     used: set[str] = set()
     balanced = rng.random() < 0.5
     bag: list[int] = []
     for _ in range(count):
+        if drawn and rng.random() < echo:
+            drawn.append(rng.choice(drawn))
+            continue
         if not bag:
             bag = rng.sample(range(len(labels)), len(labels))
         at = bag.pop() if balanced else rng.randrange(len(labels))
@@ -355,7 +397,7 @@ def description(rng: random.Random, task: Task) -> Segments:
     word, noun = rng.choice(task.words[label]), rng.choice(task.nouns)
     texts = rng.sample(task.texts[label], min(len(task.texts[label]), rng.randint(2, 5)))
     opening = rng.choice((f"Topic: {word}\n", f"{word}\n", f"A {noun} about {word}:\n", f"These belong to {word}.\n"))
-    return [(opening, TEXT_WEIGHT), ("\n".join(texts), 0.02)]
+    return [Segment(opening), Segment("\n".join(texts), 4 * TEXT_WEIGHT)]
 
 
 def puzzle(rng: random.Random, pairs: list[tuple[str, str]]) -> Segments:
@@ -363,17 +405,20 @@ def puzzle(rng: random.Random, pairs: list[tuple[str, str]]) -> Segments:
     tags = rng.choice((("Input: ", "\nOutput:"), ("", " ->"), ("Q: ", "\nA:"), ("", " =")))
     separator = "\n\n" if "\n" in tags[1] else "\n"
     segments: Segments = []
-    for source, target in rng.sample(pairs, rng.randint(3, 8)):
-        segments += [(tags[0] + source + tags[1], TEXT_WEIGHT), (" " + target, 0.5), (separator, TEXT_WEIGHT)]
+    chosen = rng.sample(pairs, rng.randint(3, 8))
+    targets = tuple(target for _, target in chosen)
+    for source, target in chosen:
+        segments += [Segment(tags[0] + source + tags[1]), Segment(" " + target, 0.5, targets), Segment(separator)]
     return segments[:-1]
 
 
-def episode(rng: random.Random, sources: Sources) -> Segments:
+def episode(rng: random.Random, sources: Sources, late: bool) -> Segments:
     kind = rng.random()
     if kind < 0.05:
         return puzzle(rng, rng.choice(sources.pairs))
-    task = sources.draw(rng)
-    return description(rng, task) if kind < 0.14 else classification(rng, task)
+    if kind < (0.08 if late else 0.14):
+        return description(rng, sources.draw(rng))
+    return classification(rng, sources, late)
 
 
 # -- tokens and batches --------------------------------------------------------------------------
@@ -383,7 +428,7 @@ def train_tokenizer(sources: Sources) -> Tokenizer:
     """A byte-level BPE on the texts and on sample episodes."""
     rng = random.Random(SEED)
     corpus = [text for task in sources.written + sources.fine for texts in task.texts.values() for text in texts]
-    corpus += ["".join(text for text, _ in episode(rng, sources)) for _ in range(20_000)]
+    corpus += ["".join(segment.text for segment in episode(rng, sources, late=False)) for _ in range(20_000)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -400,49 +445,103 @@ def train_tokenizer(sources: Sources) -> Tokenizer:
     return tokenizer
 
 
-def encoded(rng: random.Random, tokenizer: Tokenizer, segments: Segments) -> tuple[list[int], list[float]]:
-    """Token ids of the whole string, and the loss weight of each token by the segment it ends in.
+@dataclass(frozen=True)
+class Row:
+    """One tokenized episode: per token its weight as text; and its answers, each as (place of its
+    first token, weight, number of answers before it, first tokens of all words, the right one first)."""
+
+    ids: list[int]
+    weights: list[float]
+    answers: list[tuple[int, float, int, list[int]]]
+
+
+def encoded(rng: random.Random, tokenizer: Tokenizer, segments: Segments) -> Row:
+    """Token ids of the whole string; each token has the weight of the segment it ends in.
 
     Most text tokens get weight 0 and the others more, which spares the output matrix most
     of its rows and leaves the expected loss as it is.
     """
-    encoding = tokenizer.encode("".join(text for text, _ in segments))
-    weights_by_character: list[float] = []
-    for text, weight in segments:
-        weights_by_character += [weight] * len(text)
-    weights = [weights_by_character[end - 1] if end else 0.0 for _, end in encoding.offsets]
-    weights = [w if w == 1.0 else w / TEXT_KEPT if rng.random() < TEXT_KEPT else 0.0 for w in weights]
-    return encoding.ids[:MAX_TOKENS], weights[:MAX_TOKENS]
+    encoding = tokenizer.encode("".join(segment.text for segment in segments))
+    owner = [at for at, segment in enumerate(segments) for _ in segment.text]
+    weights: list[float] = []
+    answers: list[tuple[int, float, int, list[int]]] = []
+    last = -1
+    for place, (_, end) in enumerate(encoding.offsets[:MAX_TOKENS]):
+        at = owner[end - 1] if end else 0
+        segment = segments[at]
+        if segment.words:
+            weights.append(ANSWER_WEIGHT * segment.weight)
+            if at != last:
+                answers.append((place, segment.weight, len(answers), _choices(tokenizer, segment)))
+        else:
+            weights.append(segment.weight / TEXT_KEPT if end and rng.random() < TEXT_KEPT else 0.0)
+        last = at
+    return Row(encoding.ids[:MAX_TOKENS], weights, answers)
 
 
-def batches(step: int, tokenizer: Tokenizer, sources: Sources) -> list[tuple[Tensor, Tensor]]:
-    """The micro-batches of one step, rows of like length together: ids and weights, both (B, T).
+def _choices(tokenizer: Tokenizer, segment: Segment) -> list[int]:
+    """The first tokens of an answer's words: the right one, then the others."""
+    right = first_token(tokenizer, segment.text)
+    return [right, *sorted({first_token(tokenizer, " " + word) for word in segment.words} - {right})][:MOST_CHOICES]
+
+
+FIRST_TOKENS: dict[str, int] = {}
+
+
+def first_token(tokenizer: Tokenizer, text: str) -> int:
+    if text not in FIRST_TOKENS:
+        FIRST_TOKENS[text] = token_ids(tokenizer, text)[0]
+    return FIRST_TOKENS[text]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of like length, padded right: ids and weights (B, T); and N answers."""
+
+    ids: Tensor
+    weights: Tensor
+    rows: Tensor  # (N,), the row of each answer
+    places: Tensor  # (N,), the place of its first token
+    scales: Tensor  # (N,), its weight
+    seen: Tensor  # (N,), how many answers stand before it
+    choices: Tensor  # (N, MOST_CHOICES), first tokens, the right one first; -1 where there are fewer
+
+
+def batches(step: int, tokenizer: Tokenizer, sources: Sources) -> list[Batch]:
+    """The micro-batches of one step, rows of like length together.
 
     `POOL` steps share one pool of episodes, sorted by length, so that little is padding.
     """
     rng = random.Random(SEED * 1_000_003 + step // POOL)
-    rows: list[tuple[list[int], list[float]]] = []
-    while sum(len(ids) for ids, _ in rows) < POOL * TOKENS_A_STEP:
-        rows.append(encoded(rng, tokenizer, episode(rng, sources)))
-    rows.sort(key=lambda row: len(row[0]))
+    rows: list[Row] = []
+    tokens = 0
+    while tokens < POOL * TOKENS_A_STEP:
+        rows.append(encoded(rng, tokenizer, episode(rng, sources, late=step // POOL >= EXAMPLES_FROM // POOL)))
+        tokens += len(rows[-1].ids)
+    rows.sort(key=lambda row: len(row.ids))
     packed, start = [], 0
     for end in range(1, len(rows) + 1):
-        if end == len(rows) or (end + 1 - start) * len(rows[end][0]) > TOKENS_A_STEP // 2:
-            packed.append(padded(rows[start:end]))
+        if end == len(rows) or (end + 1 - start) * len(rows[end].ids) > TOKENS_A_STEP:
+            packed.append(rows[start:end])
             start = end
     rng.shuffle(packed)
-    return packed[step % POOL :: POOL]
+    return [padded(part) for part in packed[step % POOL :: POOL]]
 
 
-def padded(rows: list[tuple[list[int], list[float]]]) -> tuple[Tensor, Tensor]:
-    """Ids and weights as (B, T), padded right."""
-    width = max(len(ids) for ids, _ in rows)
+def padded(rows: list[Row]) -> Batch:
+    width = max(len(row.ids) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     weights = torch.zeros(len(rows), width)
-    for at, (row, row_weights) in enumerate(rows):
-        ids[at, : len(row)] = torch.tensor(row)
-        weights[at, : len(row)] = torch.tensor(row_weights)
-    return ids, weights
+    flat = []
+    for at, row in enumerate(rows):
+        ids[at, : len(row.ids)] = torch.tensor(row.ids)
+        weights[at, : len(row.ids)] = torch.tensor(row.weights)
+        flat += [(at, *answer) for answer in row.answers]
+    choices = torch.full((len(flat), MOST_CHOICES), -1)
+    for at, (*_, tokens) in enumerate(flat):
+        choices[at, : len(tokens)] = torch.tensor(tokens)
+    rows_at, places, scales, seen = (torch.tensor([answer[i] for answer in flat]) for i in range(4))
+    return Batch(ids, weights, rows_at, places, scales, seen, choices)
 
 
 # -- the start: embeddings that know which words go together -----------------------------------
@@ -482,21 +581,48 @@ def meaning(tokenizer: Tokenizer, sources: Sources) -> Tensor:
     return torch.where(margin[:, None] > 0, vectors, 0.02 * torch.randn(size, hidden))
 
 
+# per layer, the (width, shift) of each head's window in tokens at the start; None looks everywhere
+WINDOWS: tuple[tuple[tuple[int, int] | None, ...], ...] = (
+    ((1, 0), (1, 1), (1, 2), (6, 0), (12, 0), (24, 0), (24, 0), None),
+    ((1, 1), (1, 2), (12, 0), (24, 0), (24, 0), (48, 0), None, None),
+    ((1, 1), (24, 0), (24, 0), (48, 0), None, None, None, None),
+    ((24, 0), (48, 0), None, None, None, None, None, None),
+)
+
+
 @torch.no_grad()
 def initialize(model: LlamaForCausalLM, embeddings: Tensor) -> None:
-    """Start as a bag of words: every head passes on what its tokens mean, none looks anywhere yet.
+    """Start as a bag of the last words: every head passes on what its tokens mean.
 
-    Values and outputs are one orthogonal matrix and its transpose, so that uniform attention adds
-    the mean meaning of the text to the place of the answer; training learns where to look.
+    Values and outputs are one orthogonal matrix and its transpose, so that attention adds the mean
+    meaning of the words in reach to the place of the answer. What is in reach is set by the biases
+    of queries and keys alone, through the rotary embedding; training learns what to look for.
     """
     table: Any = model.get_input_embeddings()
     table.weight.copy_(embeddings)
-    for layer in model.model.layers:
+    for layer, windows in zip(model.model.layers, WINDOWS, strict=True):
         attention: Any = layer.self_attn
         torch.nn.init.orthogonal_(attention.v_proj.weight)
         attention.o_proj.weight.copy_(VALUE_GAIN * attention.v_proj.weight.T)
         torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+        for head, window in enumerate(windows):
+            if window is not None:
+                at = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
+                attention.q_proj.bias[at], attention.k_proj.bias[at] = look_back(attention.head_dim, *window)
     model.model.norm.weight.fill_(OUTPUT_GAIN)
+
+
+def look_back(size: int, width: int, shift: int) -> tuple[Tensor, Tensor]:
+    """Biases (D,) of a query and a key whose product is largest `shift` tokens back.
+
+    Under rotary embeddings (Su et al. 2021) two constant vectors meet as a sum of cosines of their
+    distance, one a frequency; those slower than the window's make a hill of its width.
+    """
+    frequencies = CONFIG["rope_theta"] ** (-torch.arange(0, size, 2) / size)
+    gain = (WINDOW_GAIN * size**0.5) ** 0.5 * (frequencies * width <= 1.2)
+    query = torch.cat((gain, torch.zeros_like(gain)))
+    key = torch.cat((gain * (frequencies * shift).cos(), gain * (frequencies * shift).sin()))
+    return query, key
 
 
 def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -506,13 +632,20 @@ def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 # -- training ------------------------------------------------------------------------------------
 
 
-def summed_loss(model: LlamaForCausalLM, ids: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum of the cross-entropy of each next token."""
-    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]  # (B, T-1, H); padding stands right
-    wanted, scale = ids[:, 1:].reshape(-1), weights[:, 1:].reshape(-1)
-    kept = scale > 0
-    logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[kept])
-    return (functional.cross_entropy(logits, wanted[kept], reduction="none") * scale[kept]).sum()
+def losses(model: LlamaForCausalLM, reader: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Summed cross-entropy of the next tokens; that of each answer among its words, and whether it is right (N,)."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = reader(input_ids=batch.ids, use_cache=False).last_hidden_state  # (B, T, H)
+        before = hidden[batch.rows, batch.places - 1]
+        wanted, scale = batch.ids[:, 1:].reshape(-1), batch.weights[:, 1:].reshape(-1)
+        kept = scale > 0
+        logits = model.lm_head(hidden[:, :-1].reshape(-1, hidden.shape[-1])[kept])
+    text = (functional.cross_entropy(logits.float(), wanted[kept], reduction="none") * scale[kept]).sum()
+    table: Any = model.get_input_embeddings()
+    among = torch.einsum("nh,nch->nc", before.float(), table.weight[batch.choices.clamp(min=0)])
+    among = among.masked_fill(batch.choices < 0, -1e9)
+    answer = functional.cross_entropy(among, torch.zeros(len(among), dtype=torch.long), reduction="none")
+    return text, answer, among.argmax(1) == 0
 
 
 class Muon(torch.optim.Optimizer):
@@ -564,13 +697,15 @@ def rate(step: int, steps: int) -> float:
 
 
 def train(sources: Sources, out: Path, steps: int) -> None:
-    tokenizer = train_tokenizer(sources)
+    checkpoint, vocabulary = out / "checkpoint.pt", out / "checkpoint.tokenizer.json"
+    if not checkpoint.exists():
+        train_tokenizer(sources).save(str(vocabulary))
+    tokenizer = Tokenizer.from_file(str(vocabulary))
     torch.manual_seed(SEED)
     model = LlamaForCausalLM(LlamaConfig(**CONFIG))
     model.train()
     tuners = optimizers(model)
     rates = [tuner.param_groups[0]["lr"] for tuner in tuners]
-    checkpoint = out / "checkpoint.pt"
     start = 0
     if not checkpoint.exists():
         initialize(model, meaning(tokenizer, sources))
@@ -581,32 +716,41 @@ def train(sources: Sources, out: Path, steps: int) -> None:
         for tuner, saved in zip(tuners, state["tuners"], strict=True):
             tuner.load_state_dict(saved)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, steps {start} to {steps}", flush=True)
-    began, seen, smooth = time.monotonic(), 0, 0.0
+    reader = torch.compile(model.model, dynamic=True)
+    began, tokens = time.monotonic(), 0
+    right, asked = torch.zeros(2, MAX_TOKENS), torch.zeros(2, MAX_TOKENS)
     for step in range(start, steps):
         parts = batches(step, tokenizer, sources)
-        scale = sum(float(weights[:, 1:].sum()) for _, weights in parts)
-        total = 0.0
-        for ids, weights in parts:
-            loss = summed_loss(model, ids, weights) / scale
+        scale = sum(float(part.scales.sum()) for part in parts)
+        for part in parts:
+            text, answers, correct = losses(model, reader, part)
+            loss = (text + (answers * part.scales).sum()) / scale
             loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-            seen += ids.numel()
+            tokens += part.ids.numel()
+            for kind, weight in enumerate((1.0, SYMBOL_WEIGHT)):
+                told = part.scales == weight
+                right[kind].index_add_(0, part.seen[told], correct[told].float())
+                asked[kind].index_add_(0, part.seen[told], torch.ones(int(told.sum())))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for tuner, full in zip(tuners, rates, strict=True):
             for group in tuner.param_groups:
                 group["lr"] = full * rate(step, steps)
             tuner.step()
             tuner.zero_grad(set_to_none=True)
-        smooth = total if step == start else 0.98 * smooth + 0.02 * total
-        if step % 20 == 0 or step < 5:
-            speed = seen / (time.monotonic() - began)
-            print(f"step {step} loss {smooth:.3f} tokens/s {speed:,.0f}", flush=True)
         if (step + 1) % 50 == 0:
+            words, symbols = (right / asked.clamp(min=1)).tolist()
+            shown = " ".join(f"{words[at]:.3f}" for at in (0, 1, 2, 4, 8))
+            shown += " and of symbols " + " ".join(f"{symbols[at]:.3f}" for at in (2, 4, 8))
+            speed = tokens / (time.monotonic() - began)
+            print(f"step {step + 1} right after 0 1 2 4 8 examples {shown} tokens/s {speed:,.0f}", flush=True)
+            right.zero_()
+            asked.zero_()
             state = {"step": step + 1, "model": model.state_dict(), "tuners": [t.state_dict() for t in tuners]}
             torch.save(state, out / "checkpoint.new")
             (out / "checkpoint.new").rename(checkpoint)
     save(model, tokenizer, out)
     checkpoint.unlink(missing_ok=True)
+    vocabulary.unlink()
 
 
 def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
