@@ -353,7 +353,7 @@ class Study:
     # -- what was found ----------------------------------------------------------------------
 
     def candidates(self) -> list[Candidate]:
-        """All finished trials, best first: by the metric, ties by the loss; each prompt once."""
+        """All finished trials, best first: by the metric, ties by the margin; each prompt once."""
         found = []
         for trial in self._trials():
             if trial.state == TrialState.COMPLETE and trial.value is not None:
@@ -378,7 +378,7 @@ class Study:
 
 def _ranked(candidates: Sequence[Candidate], metric: Metric) -> list[Candidate]:
     sign = -1 if metric.maximize else 1
-    return sorted(candidates, key=lambda c: (sign * c.value, c.loss, c.number))
+    return sorted(candidates, key=lambda c: (sign * c.value, -c.margin, c.number))
 
 
 def finalists(candidates: Sequence[Candidate], count: int) -> list[Candidate]:

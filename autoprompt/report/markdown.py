@@ -65,11 +65,16 @@ def _best_of_each_kind(seen: Mapping[str, list[Record]], maximize: bool) -> str:
         found = [t for t in trials if t["kind"] == kind]
         if found:
             known = [t for t in found if t["number"] in confirmed]
-            pool, key = (known, lambda t: confirmed[t["number"]]["value"]) if known else (found, lambda t: t["value"])
-            best = (max if maximize else min)(pool, key=key)
+            scores = confirmed if known else {t["number"]: t for t in found}
+            best = min(known or found, key=lambda t: _rank(scores[t["number"]], maximize))
             on_dev = f"{confirmed[best['number']]['value']:.4f}" if known else "–"
             lines.append(f"| {kind} | {len(found)} | {best['value']:.4f} | {on_dev} | {best['number']} |")
     return "\n".join(lines) if trials else ""
+
+
+def _rank(score: Record, maximize: bool) -> tuple[float, float, int]:
+    """The study's order: by the metric, ties by the margin, then the earlier trial."""
+    return (-1 if maximize else 1) * score["value"], -score["margin"], score["number"]
 
 
 def _trials(seen: Mapping[str, list[Record]]) -> list[Record]:
