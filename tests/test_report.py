@@ -22,12 +22,12 @@ def records(*found: events.Event) -> list[dict[str, Any]]:
     return [json.loads(json.dumps({"at": 1.0, **event.record()})) for event in found]
 
 
-def trial(number: int, kind: str, value: float) -> events.TrialFinished:
-    return events.TrialFinished(number, kind, value, 0.1, 96, 1000, 0.5, f"{number:016x}", f"text {number}")
+def trial(number: int, kind: str, value: float, margin: float = 0.1) -> events.TrialFinished:
+    return events.TrialFinished(number, kind, value, margin, 96, 1000, 0.5, f"{number:016x}", f"text {number}")
 
 
-def confirmed(number: int, kind: str, value: float) -> events.Confirmed:
-    return events.Confirmed(number, kind, value, 0.1, f"{number:016x}")
+def confirmed(number: int, kind: str, value: float, margin: float = 0.1) -> events.Confirmed:
+    return events.Confirmed(number, kind, value, margin, f"{number:016x}")
 
 
 START: list[events.Event] = [
@@ -246,3 +246,17 @@ def test_the_verb_report_refuses_a_folder_of_no_run(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "There is no journal" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("maximize", [True, False])
+def test_of_two_that_tie_the_one_with_the_larger_margin_is_the_best(maximize: bool) -> None:
+    start = events.RunStarted("demo", False, "accuracy", maximize, 7, 80)
+    tied = [
+        trial(0, "baseline", 0.5),
+        trial(1, "soft", 0.7, 0.2),
+        trial(2, "soft", 0.7, 0.4),
+        trial(3, "soft", 0.7, 0.3),
+    ]
+    assert rows(write_report(records(start, *tied)))["soft"][-1] == "2"
+    ends = [confirmed(number, "soft", 0.6, margin) for number, margin in ((1, 0.1), (2, 0.2), (3, 0.5))]
+    assert rows(write_report(records(start, *tied, *ends)))["soft"][-1] == "3"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,8 @@ import pytest
 from autoprompt.predict import predict
 from autoprompt.results import read_journal
 from autoprompt.run import run
+
+pytestmark = pytest.mark.model
 
 SPACE = """
 name = "topics"
@@ -326,9 +327,9 @@ def test_a_very_long_and_a_strange_example_do_not_stop_a_run(
 
 def test_a_real_pretrained_model_runs_where_one_is_at_hand(topics_rows: list[dict[str, str]], tmp_path: Path) -> None:
     shared = Path(os.environ.get("AUTOPROMPT_SHARED", Path(__file__).parents[2] / "shared"))
-    models = sorted((shared / "models").glob("TinyStories*")) if shared.is_dir() else []
-    for model in models:
-        result = run(written(tmp_path / model.name, model, topics_rows, 9), results=tmp_path / "results")
-        assert result.values["trials"]["discrete"]["complete"] > 0
-        shutil.rmtree(tmp_path / "results")
-    assert len(models) <= 1
+    model = next(iter(sorted((shared / "models").glob("TinyStories*"))), None)
+    if model is None:
+        pytest.skip("no pretrained model at hand")
+    result = run(written(tmp_path, model, topics_rows, 9), results=tmp_path / "results")
+    assert result.values["trials"]["discrete"]["complete"] > 0
+    assert result.values["trials"]["soft"]["complete"] > 0

@@ -27,7 +27,6 @@ import time
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,9 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 20
-STEPS = 6000
+STEPS = 1800
 TOKENS_A_STEP = 4096
 POOL = 8  # steps that share a pool of episodes
-EXAMPLES_FROM = 1250  # first what words mean, then, from this step on, what examples show
 MAX_TOKENS = 512
 MOST_CHOICES = 8
 TEXT_WEIGHT = 0.005
@@ -51,11 +49,10 @@ SYMBOL_WEIGHT = 1.2  # of answers that only the examples before them tell
 BLIND_WEIGHT = 0.05  # of answers that nothing before them tells
 LEARNING_RATE = 4e-3
 EMBEDDING_RATE = 2e-4  # the embeddings start with a meaning and keep most of it
-VALUE_GAIN = 0.2  # of the bag of words
-COPY_GAIN = 0.2  # of the induction heads
-LAST_GAIN, MOVE_GAIN, MATCH_GAIN = 0.06, 0.06, 4.7
+VALUE_GAIN = 0.2
 OUTPUT_GAIN = 4.0  # of the last norm: without it the logits are too small to prefer anything
-DECAY = 0.4  # the last share of the steps, over which the learning rate falls to zero
+WINDOW_GAIN = 1.5  # how sharply a head prefers its window at the start
+DECAY = 1 / 3  # the last share of the steps, over which the learning rate falls to zero
 END = "<|end|>"  # begins every sequence, ends it, and pads it
 PAIR_TASKS = ("antonyms", "synonyms", "singular_to_plural", "larger_animal", "num_to_verbal")
 
@@ -64,20 +61,16 @@ CONFIG: dict[str, Any] = {
     "hidden_size": 256,
     "intermediate_size": 768,
     "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
     "attention_bias": True,  # lets a head look by distance alone
     "max_position_embeddings": 2048,
-    "rope_theta": 1e8,
+    "rope_theta": 10000.0,
     "tie_word_embeddings": True,
     "bos_token_id": 0,
     "eos_token_id": 0,
     "pad_token_id": 0,
 }
-
-# the parts of the stream at the start: the meaning of tokens, notes on what stands before, moved notes
-MEANING, SAID, LAST = 168, 28, 16
-NOTES, MOVED = slice(168, 212), slice(212, 256)
 
 # -- what the prompts look like ------------------------------------------------------------------
 
@@ -252,15 +245,8 @@ class Sources:
     fine: list[Task]
     pairs: list[list[tuple[str, str]]]
 
-    def draw(self, rng: random.Random, fine: float = 0.23) -> Task:
-        shares = (0.65 * (1 - fine), 0.35 * (1 - fine), fine)
-        return rng.choice(rng.choices((self.written, self.coarse, self.fine), shares)[0])
-
-    @cached_property
-    def all_words(self) -> tuple[str, ...]:
-        """The label words of all tasks."""
-        tasks = self.written + self.coarse + self.fine
-        return tuple(sorted({word for task in tasks for words in task.words.values() for word in words}))
+    def draw(self, rng: random.Random) -> Task:
+        return rng.choice(rng.choices((self.written, self.coarse, self.fine), (0.5, 0.27, 0.23))[0])
 
 
 # -- episodes ------------------------------------------------------------------------------------
@@ -316,27 +302,21 @@ def disturbed(rng: random.Random, text: str) -> str:
     return text
 
 
-def classification(rng: random.Random, sources: Sources, late: bool) -> Segments:
-    """One prompt with its examples and answers, ready for the tokenizer.
-
-    Late in the training most episodes are symbolic, longer, of closely related texts, and in part
-    with texts that come again: the plainest case in which an earlier example tells the answer.
-    """
-    shots = rng.choices(range(9), (0.2, 0.05, 0.08, 0.1, 0.19, 0.1, 0.12, 0.08, 0.08))[0]
-    symbolic = shots >= 2 and rng.random() < (0.75 if late else 0.3)
-    echo = 0.0
-    if late and symbolic:
-        shots, echo = rng.randint(2, 14), rng.choice((0.0, 0.0, 0.25, 0.5))
-    task = sources.draw(rng, fine=0.6 if late and symbolic else 0.23)
+def classification(rng: random.Random, task: Task) -> Segments:
+    """One prompt with its examples and answers, ready for the tokenizer."""
     labels = rng.sample(sorted(task.texts), min(len(task.texts), rng.choice((2, 3, 4, 4, 5, 6, 7, 8))))
     words = label_words(rng, task, labels)
+    shots = rng.choices(range(9), (0.2, 0.05, 0.08, 0.1, 0.19, 0.1, 0.12, 0.08, 0.08))[0]
+    symbolic = shots >= 2 and rng.random() < 0.3
     noun, question = rng.choice(task.nouns), rng.choice(task.questions)
     instruction = rng.choice(INSTRUCTIONS).format(noun=noun, question=question) if rng.random() < 0.85 else ""
     listing = options_text(rng, words) if rng.random() < 0.6 else ""
     if symbolic:
-        labels, words, listing = _symbolic(rng, labels, sources.all_words if late and rng.random() < 0.5 else ())
+        labels, words, listing = _symbolic(rng, labels, words)
     elif rng.random() < 0.05:
         words, listing = _lettered(words)
+    if shots:
+        labels = labels[: max(2, min(len(labels), shots + 1))] if symbolic else labels
     key = rng.choice(KEYS)
     noun_key = {"noun": noun, "Noun": noun[:1].upper() + noun[1:], "key": key, "Key": key[:1].upper() + key[1:]}
     before, after = rng.choice(TEXT_TAGS).format(**noun_key), rng.choice(ANSWER_TAGS).format(**noun_key)
@@ -351,7 +331,7 @@ def classification(rng: random.Random, sources: Sources, late: bool) -> Segments
         head, inside = instruction, listing
     segments: Segments = [Segment(head + separator)] if head else []
     told: set[str] = set()
-    for text, word in _drawn(rng, task, labels, words, shots + 1, echo):
+    for text, word in _drawn(rng, task, labels, words, shots + 1):
         shown = disturbed(rng, text)
         body = f'{before} "{shown}"' if quote else f"{before} {shown}"
         body = body.strip() + (f"\n{inside}" if inside else "") + (" " if inline else "\n") + after
@@ -361,10 +341,10 @@ def classification(rng: random.Random, sources: Sources, late: bool) -> Segments
     return segments[:-1]
 
 
-def _symbolic(rng: random.Random, labels: list[str], others: tuple[str, ...]) -> tuple[list[str], list[str], str]:
-    """Arbitrary words, or words of other tasks, for few classes: only the examples tell the mapping."""
-    count = min(len(labels), rng.choice((2, 2, 3, 4, 5, 7) if others else (2, 2, 3, 4)))
-    symbols = rng.sample(others or rng.choice(SYMBOLS), count)
+def _symbolic(rng: random.Random, labels: list[str], words: list[str]) -> tuple[list[str], list[str], str]:
+    """Arbitrary symbols for words, few classes: only the examples tell the mapping."""
+    count = min(len(labels), rng.choice((2, 2, 3, 4)))
+    symbols = rng.sample(rng.choice(SYMBOLS), count)
     return labels[:count], symbols, options_text(rng, symbols) if rng.random() < 0.3 else ""
 
 
@@ -374,18 +354,13 @@ def _lettered(words: list[str]) -> tuple[list[str], str]:
     return letters, "Options:\n" + "\n".join(f"{letter}) {word}" for letter, word in zip(letters, words, strict=True))
 
 
-def _drawn(
-    rng: random.Random, task: Task, labels: list[str], words: list[str], count: int, echo: float
-) -> list[tuple[str, str]]:
-    """`count` texts with their label words, the classes in random order; the share `echo` stood before."""
+def _drawn(rng: random.Random, task: Task, labels: list[str], words: list[str], count: int) -> list[tuple[str, str]]:
+    """`count` different texts with their label words; the classes in random order."""
     drawn: list[tuple[str, str]] = []
     used: set[str] = set()
     balanced = rng.random() < 0.5
     bag: list[int] = []
     for _ in range(count):
-        if drawn and rng.random() < echo:
-            drawn.append(rng.choice(drawn))
-            continue
         if not bag:
             bag = rng.sample(range(len(labels)), len(labels))
         at = bag.pop() if balanced else rng.randrange(len(labels))
@@ -417,13 +392,12 @@ def puzzle(rng: random.Random, pairs: list[tuple[str, str]]) -> Segments:
     return segments[:-1]
 
 
-def episode(rng: random.Random, sources: Sources, late: bool) -> Segments:
+def episode(rng: random.Random, sources: Sources) -> Segments:
     kind = rng.random()
     if kind < 0.05:
         return puzzle(rng, rng.choice(sources.pairs))
-    if kind < (0.08 if late else 0.14):
-        return description(rng, sources.draw(rng))
-    return classification(rng, sources, late)
+    task = sources.draw(rng)
+    return description(rng, task) if kind < 0.14 else classification(rng, task)
 
 
 # -- tokens and batches --------------------------------------------------------------------------
@@ -433,7 +407,7 @@ def train_tokenizer(sources: Sources) -> Tokenizer:
     """A byte-level BPE on the texts and on sample episodes."""
     rng = random.Random(SEED)
     corpus = [text for task in sources.written + sources.fine for texts in task.texts.values() for text in texts]
-    corpus += ["".join(segment.text for segment in episode(rng, sources, late=False)) for _ in range(20_000)]
+    corpus += ["".join(segment.text for segment in episode(rng, sources)) for _ in range(20_000)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -521,7 +495,7 @@ def batches(step: int, tokenizer: Tokenizer, sources: Sources) -> list[Batch]:
     rows: list[Row] = []
     tokens = 0
     while tokens < POOL * TOKENS_A_STEP:
-        rows.append(encoded(rng, tokenizer, episode(rng, sources, late=step >= EXAMPLES_FROM)))
+        rows.append(encoded(rng, tokenizer, episode(rng, sources)))
         tokens += len(rows[-1].ids)
     rows.sort(key=lambda row: len(row.ids))
     packed, start = [], 0
@@ -559,7 +533,7 @@ def meaning(tokenizer: Tokenizer, sources: Sources) -> Tensor:
     context distribution of Levy et al. 2015. A text co-occurs with itself and, stronger, with the
     words of its label; so a label word starts near what is said of it.
     """
-    size, hidden = CONFIG["vocab_size"], MEANING
+    size, hidden = CONFIG["vocab_size"], CONFIG["hidden_size"]
     counts = torch.zeros(size, size)
     for tasks, weight in ((sources.written, 1.0), (sources.coarse, 0.3), (sources.fine, 0.5)):
         for task in tasks:
@@ -586,80 +560,48 @@ def meaning(tokenizer: Tokenizer, sources: Sources) -> Tensor:
     return torch.where(margin[:, None] > 0, vectors, 0.02 * torch.randn(size, hidden))
 
 
+# per layer, the (width, shift) of each head's window in tokens at the start; None looks everywhere
+WINDOWS: tuple[tuple[tuple[int, int] | None, ...], ...] = (
+    ((1, 0), (1, 1), (1, 2), (6, 0), (12, 0), (24, 0), (24, 0), None),
+    ((1, 1), (1, 2), (12, 0), (24, 0), (24, 0), (48, 0), None, None),
+    ((1, 1), (24, 0), (24, 0), (48, 0), None, None, None, None),
+    ((24, 0), (48, 0), None, None, None, None, None, None),
+)
+
+
 @torch.no_grad()
 def initialize(model: LlamaForCausalLM, embeddings: Tensor) -> None:
-    """Start with two circuits in place, which training refines: induction and a bag of words.
+    """Start as a bag of the last words: every head passes on what its tokens mean.
 
-    Induction (Olsson et al. 2022), by what was said and not by the last token alone: layer 0 notes at
-    each place the mean meaning of the words before it and the last tokens; layer 1 moves both notes
-    one place on; in layer 2 a place looks for earlier places whose moved notes are like its own, and
-    takes over the token that stands there: the label of a similar example. Layer 3 adds the mean
-    meaning of the last words. Found by training alone, the first takes longer than all the rest.
+    Values and outputs are one orthogonal matrix and its transpose, so that attention adds the mean
+    meaning of the words in reach to the place of the answer. What is in reach is set by the biases
+    of queries and keys alone, through the rotary embedding; training learns what to look for.
     """
     table: Any = model.get_input_embeddings()
-    table.weight.copy_(torch.cat((embeddings, torch.zeros(len(embeddings), MOVED.stop - MEANING)), dim=1))
-    size = CONFIG["hidden_size"] // CONFIG["num_attention_heads"]
-    heads = [[Head(layer.self_attn, at, size) for at in range(4)] for layer in model.model.layers]
-    for layer in model.model.layers:
+    table.weight.copy_(embeddings)
+    for layer, windows in zip(model.model.layers, WINDOWS, strict=True):
         attention: Any = layer.self_attn
-        torch.nn.init.orthogonal_(attention.v_proj.weight, 0.5)
-        torch.nn.init.zeros_(attention.o_proj.weight)
+        torch.nn.init.orthogonal_(attention.v_proj.weight)
+        attention.o_proj.weight.copy_(VALUE_GAIN * attention.v_proj.weight.T)
         torch.nn.init.zeros_(layer.mlp.down_proj.weight)
-    said, last, mover = heads[0][0], heads[0][1], heads[1][0]
-    said.looks_back(24, 0, 1.5)
-    said.carries(torch.eye(SAID, MEANING), slice(0, MEANING), slice(NOTES.start, NOTES.start + SAID), 0.06)
-    last.looks_back(1, 0, 1.5)
-    signature = torch.nn.init.orthogonal_(torch.empty(LAST, MEANING))
-    last.carries(signature, slice(0, MEANING), slice(NOTES.start + SAID, NOTES.stop), LAST_GAIN)
-    mover.looks_back(1, 1, 6.0)
-    mover.carries(torch.eye(SAID + LAST), NOTES, MOVED, MOVE_GAIN)
-    third = MEANING // 3
-    for at in range(3):
-        part = slice(at * third, (at + 1) * third)
-        heads[2][at].matches(NOTES, MOVED, MATCH_GAIN)
-        heads[2][at].carries(torch.eye(third), part, part, COPY_GAIN)
-        heads[3][at].looks_back(48, 0, 1.5)
-        heads[3][at].carries(torch.eye(third), part, part, VALUE_GAIN)
+        for head, window in enumerate(windows):
+            if window is not None:
+                at = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
+                attention.q_proj.bias[at], attention.k_proj.bias[at] = look_back(attention.head_dim, *window)
     model.model.norm.weight.fill_(OUTPUT_GAIN)
 
 
-class Head:
-    """One attention head, whose matrices are written by hand."""
+def look_back(size: int, width: int, shift: int) -> tuple[Tensor, Tensor]:
+    """Biases (D,) of a query and a key whose product is largest `shift` tokens back.
 
-    def __init__(self, attention: Any, at: int, size: int) -> None:
-        self.attention, self.rows, self.size = attention, slice(at * size, (at + 1) * size), size
-        self.frequencies = CONFIG["rope_theta"] ** (-torch.arange(0, size, 2) / size)
-
-    def carries(self, matrix: Tensor, source: slice, target: slice, gain: float) -> None:
-        """Write, of what it looks at, `matrix` (D, source) into the part `target` of the stream."""
-        count = len(matrix)
-        rows = slice(self.rows.start, self.rows.start + count)
-        self.attention.v_proj.weight[self.rows] = 0
-        self.attention.v_proj.weight[rows, source] = matrix
-        self.attention.o_proj.weight[target, rows] = gain * torch.eye(count)
-
-    def looks_back(self, width: int, shift: int, gain: float) -> None:
-        """Look at about `width` tokens, most of all at the one `shift` tokens back.
-
-        Under rotary embeddings (Su et al. 2021) two constant vectors meet as a sum of cosines of their
-        distance, one a frequency; those slower than the window's make a hill of its width.
-        """
-        strength = (gain * self.size**0.5) ** 0.5 * (self.frequencies * width <= 1.2)
-        turned = self.frequencies * shift
-        self.attention.q_proj.bias[self.rows] = torch.cat((strength, torch.zeros_like(strength)))
-        self.attention.k_proj.bias[self.rows] = torch.cat((strength * turned.cos(), strength * turned.sin()))
-
-    def matches(self, wanted: slice, offered: slice, gain: float) -> None:
-        """Look where the part `offered` of the stream is like this place's part `wanted`.
-
-        Only the slow half of the rotary pairs is used: it hardly turns over a prompt's length.
-        """
-        count = wanted.stop - wanted.start
-        slow = torch.arange(self.size // 2 - count // 2, self.size // 2)
-        rows = self.rows.start + torch.cat((slow, slow + self.size // 2))
-        for projection, part in ((self.attention.q_proj, wanted), (self.attention.k_proj, offered)):
-            projection.weight[self.rows] = 0
-            projection.weight[rows, torch.arange(part.start, part.stop)] = gain
+    Under rotary embeddings (Su et al. 2021) two constant vectors meet as a sum of cosines of their
+    distance, one a frequency; those slower than the window's make a hill of its width.
+    """
+    frequencies = CONFIG["rope_theta"] ** (-torch.arange(0, size, 2) / size)
+    gain = (WINDOW_GAIN * size**0.5) ** 0.5 * (frequencies * width <= 1.2)
+    query = torch.cat((gain, torch.zeros_like(gain)))
+    key = torch.cat((gain * (frequencies * shift).cos(), gain * (frequencies * shift).sin()))
+    return query, key
 
 
 def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
