@@ -57,7 +57,7 @@ def prefix_cache(model: LanguageModel, prefix: Ids, vectors: Tensor | None) -> C
 
 def _past(network: Any, cache: DynamicCache) -> dict[str, DynamicCache]:
     """The cache by the name that the network takes it under: transformers renamed it in 5.24."""
-    return {"cache" if "cache" in signature(network.forward).parameters else "past_key_values": cache}
+    return {"cache" if "cache" in signature(type(network).forward).parameters else "past_key_values": cache}
 
 
 def shared_log_probabilities(model: LanguageModel, requests: Sequence[Request], prefix: int, cache: Cache) -> Tensor:
