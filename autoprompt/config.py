@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from autoprompt.data import DataOptions
 from autoprompt.errors import AutopromptError, ConfigError, DataError, nearest
 from autoprompt.metrics import load_metric
-from autoprompt.prompt import Position, check_template
+from autoprompt.prompt import Position, Selection, check_template
 
 __all__ = ["Config", "data_options", "read_config", "require_words"]
 
@@ -69,6 +69,7 @@ class DemonstrationsSection(_Section):
     most: Annotated[int, Field(ge=0, le=64)] = 4
     draws: Count = 16
     orders: Count = 4
+    selection: Annotated[list[Selection], Field(min_length=1)] = ["drawn"]
 
 
 class SoftSection(_Section):

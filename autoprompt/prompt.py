@@ -16,6 +16,7 @@ import jinja2.meta
 import jinja2.sandbox
 
 from autoprompt.errors import ExportError, PromptError
+from autoprompt.retrieval import Index, index_of
 
 if TYPE_CHECKING:
     from autoprompt.soft import Array
@@ -31,16 +32,20 @@ __all__ = [
     "Position",
     "Prompt",
     "Rendered",
+    "Retrieval",
+    "Selection",
     "SoftPart",
     "check_template",
 ]
 
 Position = Literal["start", "example", "answer"]
+Selection = Literal["drawn", "similar"]
 Calibration = Literal["none", "content_free"]
 FORMAT = "autoprompt.prompt/1"
 
 # Private-use characters stand for the answer and for the soft vectors while a template renders.
 _ANSWER, _VECTORS = "\ue0a1", "\ue0a2"
+_RETRIEVED = "<the {} of {} examples most like the input, the most alike last>"
 VECTORS_FILE = "vectors.safetensors"  # beside prompt.json
 # what a template that compiles can still do wrong when it is rendered
 _RENDERING = (
@@ -61,6 +66,46 @@ class Demonstration:
 
     fields: Mapping[str, str]
     label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieval:
+    """Demonstrations chosen for each input: those of a pool that are most like it.
+
+    Liu et al. 2022 (KATE), with TF-IDF for the sentence encoder. The most alike stands last, next
+    to the input. An example is never shown to itself. Raises PromptError when the pool has fewer
+    than `number` demonstrations.
+    """
+
+    pool: tuple[Demonstration, ...]
+    number: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= len(self.pool):
+            raise PromptError(f"{self.number} demonstrations cannot be retrieved from a pool of {len(self.pool)}.")
+
+    @functools.cached_property
+    def _index(self) -> Index:
+        return index_of(tuple(map(_words, (shown.fields for shown in self.pool))))
+
+    def nearest(self, fields: Mapping[str, str]) -> list[Demonstration]:
+        """The demonstrations for an input, the most alike last."""
+        found: list[Demonstration] = []
+        for at in self._index.ranking(_words(fields)):
+            if not _shows(self.pool[at], fields):
+                found.append(self.pool[at])
+            if len(found) == self.number:
+                break
+        return found[::-1]
+
+
+def _words(fields: Mapping[str, str]) -> str:
+    return "\n".join(fields[name] for name in sorted(fields))
+
+
+def _shows(shown: Demonstration, fields: Mapping[str, str]) -> bool:
+    """Whether a demonstration is the input itself, which may have been cut to fit."""
+    return any(fields.values()) and all(shown.fields.get(name, "").startswith(text) for name, text in fields.items())
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +184,8 @@ class Prompt:
     {{ instruction }}, the instruction stands once in front of all blocks. label_words: the word
     shown for each label, in the order of the scores' columns. calibration: "content_free" divides
     by the probabilities of inputs without content (Zhao et al. 2021). normalize: divide a label
-    word's log-likelihood by its number of tokens.
+    word's log-likelihood by its number of tokens. retrieval: demonstrations that differ by input,
+    behind the fixed ones.
 
     >>> prompt = Prompt("{{ text }}\\nSentiment: {{ label }}", {"pos": "good", "neg": "bad"})
     >>> prompt.render({"text": "Loved it."})
@@ -156,6 +202,7 @@ class Prompt:
     normalize: bool = False
     separator: str = "\n\n"
     soft: SoftPart | None = field(default=None)
+    retrieval: Retrieval | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label_words", MappingProxyType(dict(self.label_words)))
@@ -174,7 +221,7 @@ class Prompt:
             if word in by_word:
                 raise PromptError(f"The labels {by_word[word]!r} and {label!r} share the label word {word!r}.")
             by_word[word] = label
-        for shown in self.demonstrations:
+        for shown in (*self.demonstrations, *(self.retrieval.pool if self.retrieval else ())):
             if shown.label not in self.label_words:
                 raise PromptError(f"A demonstration has the label {shown.label!r}, which has no label word.")
 
@@ -214,12 +261,19 @@ class Prompt:
 
     def render(self, fields: Mapping[str, str]) -> Rendered:
         """The example `fields` under this prompt. Raises PromptError when a field is missing."""
+        return self._rendered(
+            fields, [self._shown(d) for d in self.retrieval.nearest(fields)] if self.retrieval else []
+        )
+
+    def _shown(self, demonstration: Demonstration) -> str:
+        before, after = self._block(demonstration.fields)
+        return before + self.label_words[demonstration.label] + after
+
+    def _rendered(self, fields: Mapping[str, str], retrieved: Sequence[str]) -> Rendered:
         parts = []
         if self.instruction and "instruction" not in _compiled(self.template)[1]:
             parts.append(self.instruction)
-        for shown in self.demonstrations:
-            before, after = self._block(shown.fields)
-            parts.append(before + self.label_words[shown.label] + after)
+        parts += [*map(self._shown, self.demonstrations), *retrieved]
         before, tail = self._block(fields)
         head = self.separator.join([*parts, ""])
         context = (head + before).rstrip(" ")
@@ -241,7 +295,10 @@ class Prompt:
 
     def placeholder_text(self) -> str:
         """The whole prompt as plain text, each input field as {field} and the answer as {label}."""
-        shown = self.render({name: "{" + name + "}" for name in self.fields})
+        retrieved = (
+            [] if self.retrieval is None else [_RETRIEVED.format(self.retrieval.number, len(self.retrieval.pool))]
+        )
+        shown = self._rendered({name: "{" + name + "}" for name in self.fields}, retrieved)
         context = shown.context
         if shown.slot is not None and self.soft is not None:
             mark = f"<{len(self.soft.vectors)} soft vectors>"
@@ -262,7 +319,8 @@ class Prompt:
             "kind": self.kind,
             "template": self.template,
             "instruction": self.instruction,
-            "demonstrations": [{"fields": dict(d.fields), "label": d.label} for d in self.demonstrations],
+            "demonstrations": _plain(self.demonstrations),
+            "retrieval": self.retrieval and {"number": self.retrieval.number, "pool": _plain(self.retrieval.pool)},
             "label_words": dict(self.label_words),
             "calibration": self.calibration,
             "normalize": self.normalize,
@@ -314,18 +372,20 @@ class Prompt:
                         f"allowed are {', '.join(get_args(Position))}."
                     )
                 soft = SoftPart(vectors, value["soft"]["position"])
+            retrieval = None
+            if value["retrieval"]:
+                found = value["retrieval"]
+                retrieval = Retrieval(_demonstrations(found["pool"]), int(found["number"]))
             return cls(
                 template=_text(value, "template"),
                 label_words={str(k): str(v) for k, v in value["label_words"].items()},
                 instruction=_text(value, "instruction"),
-                demonstrations=tuple(
-                    Demonstration({str(k): str(v) for k, v in d["fields"].items()}, str(d["label"]))
-                    for d in value["demonstrations"]
-                ),
+                demonstrations=_demonstrations(value["demonstrations"]),
                 calibration=value["calibration"],
                 normalize=bool(value["normalize"]),
                 separator=_text(value, "separator"),
                 soft=soft,
+                retrieval=retrieval,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ExportError(f"The prompt is incomplete or damaged: {type(error).__name__} {error}.") from None
@@ -358,6 +418,16 @@ def _load_vectors(path: Path) -> Array:
         return load_file(path)["vectors"]
     except (OSError, KeyError, SafetensorError) as error:
         raise ExportError(f"{path} holds no readable vectors ({type(error).__name__}: {error}).") from None
+
+
+def _plain(demonstrations: Sequence[Demonstration]) -> list[dict[str, Any]]:
+    return [{"fields": dict(shown.fields), "label": shown.label} for shown in demonstrations]
+
+
+def _demonstrations(values: Sequence[Mapping[str, Any]]) -> tuple[Demonstration, ...]:
+    return tuple(
+        Demonstration({str(k): str(v) for k, v in value["fields"].items()}, str(value["label"])) for value in values
+    )
 
 
 def _text(value: Mapping[str, Any], key: str) -> str:

@@ -142,7 +142,9 @@ def make_space(config: Config, splits: Splits) -> Space:
         instructions=_distinct([prompt.instruction, *space.instructions]),
         label_words=words,
         calibrations=_distinct([prompt.calibration, *space.calibration]),
-        demonstrations=DemonstrationSpace(shown.most, shown.draws, shown.orders) if shown else DemonstrationSpace(0),
+        demonstrations=DemonstrationSpace(shown.most, shown.draws, shown.orders, _distinct(shown.selection))
+        if shown
+        else DemonstrationSpace(0),
         pool=splits.train,
         soft=None
         if space.soft is None

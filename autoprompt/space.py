@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from autoprompt.data import Example
 from autoprompt.errors import PromptError
-from autoprompt.prompt import Demonstration, Position, Prompt, SoftPart
+from autoprompt.prompt import Demonstration, Position, Prompt, Retrieval, Selection, SoftPart
 from autoprompt.soft import Array, Projection, from_tokens, seed_of, start_random, start_vocabulary
 
 __all__ = ["DemonstrationSpace", "SoftSpace", "SoftStart", "SoftStructure", "Space", "Stored"]
@@ -39,11 +40,16 @@ class Stored:
 
 @dataclass(frozen=True)
 class DemonstrationSpace:
-    """How many demonstrations at most, how many draws of them, how many orders of each draw."""
+    """How many demonstrations at most, how many draws of them, how many orders of each draw.
+
+    selections: "drawn" shows every input the same ones; "similar" shows each input those of the
+    pool that are most like it.
+    """
 
     most: int = 4
     draws: int = 16
     orders: int = 4
+    selections: tuple[Selection, ...] = ("drawn",)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class Space:
             instruction=self._pick(trial, "instruction", self.instructions or (self.baseline.instruction,)),
             label_words=words,
             calibration=self._pick(trial, "calibration", self.calibrations or (self.baseline.calibration,)),
-            demonstrations=self._demonstrations(trial),
+            **self._demonstrations(trial),
         )
 
     def with_vectors(self, carrier: Prompt, vectors: Array, position: Position) -> Prompt:
@@ -147,17 +153,25 @@ class Space:
             return candidates[0]
         return candidates[trial.suggest_categorical(name, list(range(len(candidates))))]
 
-    def _demonstrations(self, trial: Suggests) -> tuple[Demonstration, ...]:
+    def _demonstrations(self, trial: Suggests) -> dict[str, Any]:
+        """The prompt's parts that show examples."""
         options = self.demonstrations
         if not options.most:
-            return self.baseline.demonstrations
+            return {"demonstrations": self.baseline.demonstrations}
         number = trial.suggest_int("demonstrations", 0, options.most)
+        if self._pick(trial, "selection", options.selections) == "similar":
+            retrieved = Retrieval(self._shown, min(number, len(self._shown))) if number else None
+            return {"demonstrations": (), "retrieval": retrieved}
         draw = trial.suggest_categorical("draw", list(range(options.draws))) if options.draws > 1 else 0
         order = trial.suggest_categorical("order", list(range(options.orders))) if options.orders > 1 else 0
         chosen = self.drawn(draw)[:number]
         if order:
             random.Random(f"{self.seed} order {order}").shuffle(chosen)
-        return tuple(Demonstration(example.fields, example.label) for example in chosen)
+        return {"demonstrations": tuple(Demonstration(example.fields, example.label) for example in chosen)}
+
+    @functools.cached_property
+    def _shown(self) -> tuple[Demonstration, ...]:
+        return tuple(Demonstration(example.fields, example.label) for example in self.pool)
 
     def drawn(self, draw: int) -> list[Example]:
         """Draw number `draw` of the pool: the classes take turns, in a shuffled order."""

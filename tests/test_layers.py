@@ -25,7 +25,7 @@ FLOORS = {
     4: {"scorer", "racing", "samplers", "propose", "finetune", "export", "verdict", "space"},
     3: {"engine", "prompt", "report"},
     2: {"models", "data", "metrics", "results", "display"},
-    1: {"soft", "errors", "events"},
+    1: {"soft", "errors", "events", "retrieval"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
@@ -38,6 +38,7 @@ HOMES = {
     "torch": {"models", "engine", "finetune"},
     "pydantic": {"config"},
     "cmaes": {"samplers"},
+    "sklearn": {"retrieval", "models"},
 }
 FACES = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path not in FACES)

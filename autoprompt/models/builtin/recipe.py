@@ -5,10 +5,11 @@
 The builtin is a small Llama-style decoder that reads classification prompts. It is trained on
 *episodes*: an instruction in one of many wordings, the options listed or not, 0 to 8 worked
 examples, and texts with their labels under one of many sets of label words. In a part of the
-episodes the label words are arbitrary symbols, so that only the examples tell the mapping: this
-is what makes demonstrations matter to the model. The loss is cross-entropy on the label tokens, over the
-whole vocabulary and, heavier, over the label words of the episode alone, which is how a prompt is
-scored; and, much lighter, cross-entropy on all other text (weight `TEXT_WEIGHT`).
+episodes the examples are those most like the last text, as a prompt that retrieves its
+demonstrations shows them; in a part the label words are arbitrary symbols, so that only the
+examples tell the mapping: both make demonstrations matter to the model. The loss is cross-entropy
+on the label tokens, over the whole vocabulary and, heavier, over the label words of the episode
+alone, which is how a prompt is scored; and, much lighter, cross-entropy on all other text (weight `TEXT_WEIGHT`).
 
 `--data` is a folder with `banking77/train.jsonl` (CC-BY-4.0), `clinc150/train.jsonl` (CC-BY-3.0)
 and `instruction_induction/*.train.jsonl` (MIT); fields `text`/`label` and `input`/`target`. The
@@ -21,20 +22,26 @@ so that a killed training goes on from its last checkpoint to the same weights.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import random
+import re
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from autoprompt.retrieval import vectorizer
 
 SEED = 20
 STEPS = 1800
@@ -54,6 +61,7 @@ OUTPUT_GAIN = 4.0  # of the last norm: without it the logits are too small to pr
 WINDOW_GAIN = 1.5  # how sharply a head prefers its window at the start
 DECAY = 1 / 3  # the last share of the steps, over which the learning rate falls to zero
 END = "<|end|>"  # begins every sequence, ends it, and pads it
+KEYWORDS = 25  # a label's most telling words, which stand for it in a part of the episodes
 PAIR_TASKS = ("antonyms", "synonyms", "singular_to_plural", "larger_animal", "num_to_verbal")
 
 CONFIG: dict[str, Any] = {
@@ -166,6 +174,32 @@ class Task:
     words: dict[str, tuple[str, ...]]
     texts: dict[str, tuple[str, ...]]
 
+    @functools.cached_property
+    def similarity(self) -> tuple[Any, dict[str, int]]:
+        """TF-IDF rows of unit length (N, F), and the row of each text."""
+        texts = sorted({text for texts in self.texts.values() for text in texts})
+        return vectorizer().fit_transform(texts).astype("float32"), {text: at for at, text in enumerate(texts)}
+
+    @functools.cached_property
+    def keywords(self) -> dict[str, tuple[str, ...]]:
+        """Per label the words that stand in its texts more often than in the others'."""
+        counts = {
+            label: Counter(
+                word for text in texts for word in set(re.findall(r"[a-z]{4,}", text.lower())) - ENGLISH_STOP_WORDS
+            )
+            for label, texts in self.texts.items()
+        }
+        total: Counter[str] = sum(counts.values(), Counter())
+        size = sum(map(len, self.texts.values()))
+        found = {}
+        for label, own in counts.items():
+            share = len(self.texts[label]) / size
+            lift = {
+                word: n / (total[word] * share + 1) for word, n in own.items() if n >= 2 and n / total[word] > 2 * share
+            }
+            found[label] = tuple(sorted(lift, key=lambda word: (-lift[word], word))[:KEYWORDS])
+        return found
+
 
 GENERIC_NOUNS = ("text", "message", "sentence", "request", "question", "note")
 GENERIC_QUESTIONS = (
@@ -267,6 +301,14 @@ Segments = list[Segment]
 def label_words(rng: random.Random, task: Task, labels: list[str]) -> list[str]:
     """One word a label, all distinct; the first ones of each list are the likelier."""
     chosen: list[str] = []
+    telling = task.keywords
+    if rng.random() < 0.3 and all(
+        len(telling[label]) >= 5 for label in labels
+    ):  # a word of its texts: so many words that none is learned as a class's name
+        for label in labels:
+            free = [word for word in telling[label] if word not in chosen] or [label.replace("_", " ")]
+            chosen.append(rng.choice(free))
+        return chosen
     for label in labels:
         free = [word for word in task.words[label] if word not in chosen] or [label.replace("_", " ")]
         chosen.append(free[min(int(rng.expovariate(0.9)), len(free) - 1)])
@@ -290,8 +332,9 @@ def options_text(rng: random.Random, words: list[str]) -> str:
 
 
 def disturbed(rng: random.Random, text: str) -> str:
-    if rng.random() < 0.3:  # some words fall out, so that no text is learned by heart
-        text = " ".join(word for word in text.split() if rng.random() > 0.15) or text
+    if rng.random() < 0.6:  # some words fall out, so that no text is learned by heart
+        lost = rng.random() * 0.4
+        text = " ".join(word for word in text.split() if rng.random() > lost) or text
     style = rng.random()
     if style < 0.1:
         return text.lower()
@@ -315,8 +358,6 @@ def classification(rng: random.Random, task: Task) -> Segments:
         labels, words, listing = _symbolic(rng, labels, words)
     elif rng.random() < 0.05:
         words, listing = _lettered(words)
-    if shots:
-        labels = labels[: max(2, min(len(labels), shots + 1))] if symbolic else labels
     key = rng.choice(KEYS)
     noun_key = {"noun": noun, "Noun": noun[:1].upper() + noun[1:], "key": key, "Key": key[:1].upper() + key[1:]}
     before, after = rng.choice(TEXT_TAGS).format(**noun_key), rng.choice(ANSWER_TAGS).format(**noun_key)
@@ -331,7 +372,8 @@ def classification(rng: random.Random, task: Task) -> Segments:
         head, inside = instruction, listing
     segments: Segments = [Segment(head + separator)] if head else []
     told: set[str] = set()
-    for text, word in _drawn(rng, task, labels, words, shots + 1):
+    examples = _retrieved if shots >= 2 and rng.random() < 0.55 else _drawn
+    for text, word in examples(rng, task, labels, words, shots + 1):
         shown = disturbed(rng, text)
         body = f'{before} "{shown}"' if quote else f"{before} {shown}"
         body = body.strip() + (f"\n{inside}" if inside else "") + (" " if inline else "\n") + after
@@ -369,6 +411,24 @@ def _drawn(rng: random.Random, task: Task, labels: list[str], words: list[str], 
             used.add(text)
             drawn.append((text, words[at]))
     return drawn
+
+
+def _retrieved(
+    rng: random.Random, task: Task, labels: list[str], words: list[str], count: int
+) -> list[tuple[str, str]]:
+    """A text behind the `count` - 1 texts of a small pool that are most like it, the nearest last."""
+    pool: dict[str, str] = {}
+    most = rng.choice((5, 10, 20, 40))
+    for label, word in zip(labels, words, strict=True):
+        texts = task.texts[label]
+        pool |= dict.fromkeys(rng.sample(texts, min(len(texts), most)), word)
+    asked = rng.choice(list(pool))
+    word = pool.pop(asked)
+    rows, places = task.similarity
+    others = list(pool)
+    alike = (rows[[places[text] for text in others]] @ rows[places[asked]].T).toarray()[:, 0]
+    nearest = alike.argsort(kind="stable")[len(others) - min(count - 1, len(others)) :]
+    return [*((others[at], pool[others[at]]) for at in nearest), (asked, word)]
 
 
 def description(rng: random.Random, task: Task) -> Segments:
