@@ -87,9 +87,9 @@ def run(
         model = _load(config, tell)
         scorer = Scorer(model, metric, config.model.batch_tokens)
         search = Study(
-            make_space(config, splits), scorer, splits.dev, _study_options(config), folder.path, config.seed, tell
-        )
-
+            make_space(config, splits), scorer, splits.dev, _study_options(config), folder.path, config.seed, tell,
+            _heard(folder),
+        )  # fmt: skip
         job = Job(folder, config, base, splits, scorer, tell)
 
         with _stage("search", scorer, tell):
@@ -219,6 +219,12 @@ def _tell_data(splits: Splits, tell: events.Listener) -> None:
     tell(
         events.DataRead(len(splits.train), len(splits.dev), len(splits.test), splits.labels, splits.duplicates_removed)
     )
+
+
+def _heard(folder: RunFolder) -> set[int]:
+    """The trials that the journal knows."""
+    ended = ("TrialFinished", "TrialFailed")
+    return {event["number"] for event in read_journal(folder.journal) if event["event"] in ended}
 
 
 def _load(config: Config, tell: events.Listener) -> LanguageModel:

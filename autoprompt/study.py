@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,7 +107,9 @@ class Study:
     a killed run had asked and not told is scored again under the same numbers, so that a resumed
     study reaches the trials of one that was never killed.
 
-    folder: where the study and the vectors are kept; None keeps them in memory.
+    folder: where the study and the vectors are kept; None keeps them in memory. heard: numbers of
+    trials that the listener was told of by an earlier process; the other finished ones, whose
+    process died between committing and telling, are told when the study runs.
     """
 
     def __init__(
@@ -119,8 +121,10 @@ class Study:
         folder: Path | None = None,
         seed: int = 0,
         listener: Listener = silent,
+        heard: Collection[int] = (),
     ) -> None:
         self.space, self.scorer, self.seed, self.listener = space, scorer, seed, listener
+        self.heard = heard
         self.options = options or StudyOptions()
         self.examples = examples[: self.options.slice]
         self.folder = folder
@@ -133,6 +137,9 @@ class Study:
 
         Raises StudyError when the baseline fails or more than half of the trials do.
         """
+        for trial in self._trials():
+            if trial.state.is_finished() and trial.number not in self.heard:
+                self._announce(trial)
         while batch := self.ask():
             for scored in self.scored(batch):
                 self.tell(scored)
@@ -234,7 +241,8 @@ class Study:
         earlier = [t for t in self._trials() if t.user_attrs.get("run") == run and t.user_attrs["batch"] < batch]
         carrier = earlier[0].user_attrs["carrier"] if earlier else self._carrier(structure.start)
         told = [
-            [t.user_attrs.get("loss") for t in earlier if t.user_attrs["generation"] == g] for g in range(generation)
+            [t.user_attrs.get("score", {}).get("loss") for t in earlier if t.user_attrs["generation"] == g]
+            for g in range(generation)
         ]
         searched = CoordinateSearch(
             self.space.soft.dimensions, self.options.batch, self.options.deviation, seed_of(self.seed, "cma", run)
@@ -320,19 +328,27 @@ class Study:
 
     def tell(self, scored: Scored) -> None:
         """Commit a trial: attributes first, then its state."""
-        trial, score, kind = scored.trial, scored.score, scored.trial.user_attrs["kind"]
+        trial, score = scored.trial, scored.score
         if isinstance(score, str):
             self._note(trial, "reason", score)
             self.study.tell(trial.number, state=TrialState.FAIL)
-            self.listener(TrialFailed(trial.number, kind, score))
+        else:
+            cost = {"tokens": scored.tokens, "seconds": scored.seconds}
+            self._note(trial, "score", {"loss": score.loss, "margin": score.margin, **cost})
+            self.study.tell(trial.number, score.value)
+        self._announce(self.study.get_trials(deepcopy=False)[trial.number])
+
+    def _announce(self, trial: FrozenTrial) -> None:
+        """Tell the listener of a trial that is committed."""
+        attrs, kind = trial.user_attrs, trial.user_attrs["kind"]
+        if trial.value is None:
+            self.listener(TrialFailed(trial.number, kind, attrs["reason"]))
             return
-        self._note(trial, "loss", score.loss)
-        self._note(trial, "margin", score.margin)
-        self.study.tell(trial.number, score.value)
+        score = attrs["score"]
         self.listener(
             TrialFinished(
-                trial.number, kind, score.value, score.margin, len(self.examples), scored.tokens, scored.seconds,
-                trial.user_attrs["fingerprint"], self.prompt(trial.number).placeholder_text(),
+                trial.number, kind, trial.value, score["margin"], len(self.examples), score["tokens"],
+                score["seconds"], attrs["fingerprint"], self.prompt(trial.number).placeholder_text(),
             )
         )  # fmt: skip
 
@@ -358,9 +374,8 @@ class Study:
         for trial in self._trials():
             if trial.state == TrialState.COMPLETE and trial.value is not None:
                 attrs, prompt = trial.user_attrs, self.prompt(trial.number)
-                found.append(
-                    Candidate(trial.number, attrs["kind"], prompt, trial.value, attrs["loss"], attrs["margin"])
-                )
+                loss, margin = attrs["score"]["loss"], attrs["score"]["margin"]
+                found.append(Candidate(trial.number, attrs["kind"], prompt, trial.value, loss, margin))
         first: dict[str, Candidate] = {}
         for candidate in found:
             first.setdefault(candidate.prompt.fingerprint, candidate)

@@ -34,7 +34,7 @@ BROAD = {
 # `assert` only tells the type checker what the code above has made sure: file -> how many
 ASSERTS = {
     "data.py": 1,  # read_splits calls with a split column only
-    "run.py": 1,  # the stage is entered only with a method
+    "stages.py": 1,  # the stage is entered only with a method
     "study.py": 2,  # a soft space has a soft part; a stored study has a folder
 }
 

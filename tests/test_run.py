@@ -330,6 +330,6 @@ def test_a_real_pretrained_model_runs_where_one_is_at_hand(topics_rows: list[dic
     model = next(iter(sorted((shared / "models").glob("TinyStories*"))), None)
     if model is None:
         pytest.skip("no pretrained model at hand")
-    result = run(written(tmp_path, model, topics_rows, 9), results=tmp_path / "results")
+    result = run(written(tmp_path, model, topics_rows, 13), results=tmp_path / "results")
     assert result.values["trials"]["discrete"]["complete"] > 0
     assert result.values["trials"]["soft"]["complete"] > 0

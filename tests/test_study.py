@@ -53,7 +53,7 @@ def space(examples: list[Example]) -> Space:
 def told(study: Study) -> list[tuple[Any, ...]]:
     """What each trial was and what it got, in their order."""
     return [
-        (t.user_attrs["kind"], t.user_attrs.get("fingerprint"), t.value, t.user_attrs.get("loss"))
+        (t.user_attrs["kind"], t.user_attrs.get("fingerprint"), t.value, t.user_attrs.get("score", {}).get("loss"))
         for t in study._trials()
     ]
 
@@ -134,6 +134,25 @@ def test_a_study_killed_while_it_asks_asks_the_same_again(
     assert told(resumed) == told(whole)
     failed = [t for t in resumed.study.get_trials() if "ready" not in t.user_attrs]
     assert [t.user_attrs["reason"] for t in failed] == ["interrupted before it was asked completely"]
+
+
+def test_a_trial_that_was_committed_and_not_told_of_is_told_of_on_resume(
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path
+) -> None:
+    heard: list[Event] = []
+
+    def dies(event: Event) -> None:
+        if len(heard) == 6:
+            raise KeyboardInterrupt("killed")
+        heard.append(event)
+
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5, dies).run()
+    numbers = {e.number for e in heard if isinstance(e, TrialFinished)}
+    rest: list[Event] = []
+    Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5, rest.append, numbers).run()
+    told_of = [e for e in heard + rest if isinstance(e, TrialFinished)]
+    assert sorted(e.number for e in told_of) == list(range(OPTIONS.trials))
 
 
 def test_a_torn_last_line_of_the_storage_is_repaired(
