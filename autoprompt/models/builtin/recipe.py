@@ -7,7 +7,10 @@ The builtin is a small Llama-style decoder that reads classification prompts. It
 examples, and texts with their labels under one of many sets of label words. In a part of the
 episodes the examples are those most like the last text, as a prompt that retrieves its
 demonstrations shows them; in a part the label words are arbitrary symbols, so that only the
-examples tell the mapping: both make demonstrations matter to the model. The loss is cross-entropy
+examples tell the mapping: both make demonstrations matter to the model. Where neither options nor
+examples name the labels, some label words are the answer far more often than others: so the model
+has the common token bias of large ones (Zhao et al. 2021), which options, examples and calibration
+lessen. The loss is cross-entropy
 on the label tokens, over the whole vocabulary and, heavier, over the label words of the episode
 alone, which is how a prompt is scored; and, much lighter, cross-entropy on all other text (weight `TEXT_WEIGHT`).
 
@@ -53,7 +56,9 @@ TEXT_WEIGHT = 0.005
 TEXT_KEPT = 0.05  # the share of the text tokens that enter the loss, at a weight raised to match
 ANSWER_WEIGHT = 0.3  # of the whole vocabulary's cross-entropy; that of the label words alone has 1
 SYMBOL_WEIGHT = 1.2  # of answers that only the examples before them tell
-BLIND_WEIGHT = 0.05  # of answers that nothing before them tells
+BLIND_WEIGHT = 0.05  # of symbols that no example before them tells
+UNTOLD_WEIGHT = 0.7  # of answers in front of which neither options nor examples name the labels
+SKEW = 1.3  # how unlike the popularities of label words are, as the deviation of their logarithms
 LEARNING_RATE = 4e-3
 EMBEDDING_RATE = 2e-4  # the embeddings start with a meaning and keep most of it
 VALUE_GAIN = 0.2
@@ -62,6 +67,7 @@ WINDOW_GAIN = 1.5  # how sharply a head prefers its window at the start
 DECAY = 1 / 3  # the last share of the steps, over which the learning rate falls to zero
 END = "<|end|>"  # begins every sequence, ends it, and pads it
 KEYWORDS = 25  # a label's most telling words, which stand for it in a part of the episodes
+WRITTEN = ("commerce", "opinions", "services", "topics")  # files of unlike tasks
 PAIR_TASKS = ("antonyms", "synonyms", "singular_to_plural", "larger_animal", "num_to_verbal")
 
 CONFIG: dict[str, Any] = {
@@ -219,22 +225,19 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def written_tasks(folder: Path) -> list[Task]:
-    """The tasks of the TOML files that were written for this project."""
+def written_tasks(path: Path) -> list[Task]:
+    """The tasks of a TOML file that was written for this project."""
     tasks = []
-    for path in sorted(folder.glob("*.toml")):
-        if path.name == "intents.toml":
-            continue
-        for table in tomllib.loads(path.read_text(encoding="utf-8")).values():
-            labels = table["labels"]
-            tasks.append(
-                Task(
-                    tuple(table["nouns"]),
-                    tuple(table["questions"]),
-                    {name: tuple(label["words"]) for name, label in labels.items()},
-                    {name: tuple(label["texts"]) for name, label in labels.items()},
-                )
+    for table in tomllib.loads(path.read_text(encoding="utf-8")).values():
+        labels = table["labels"]
+        tasks.append(
+            Task(
+                tuple(table["nouns"]),
+                tuple(table["questions"]),
+                {name: tuple(label["words"]) for name, label in labels.items()},
+                {name: tuple(label["texts"]) for name, label in labels.items()},
             )
+        )
     return tasks
 
 
@@ -274,13 +277,47 @@ def pair_tasks(data: Path) -> list[list[tuple[str, str]]]:
 
 @dataclass(frozen=True)
 class Sources:
+    """shops: inboxes of shops, which share their labels' order; then all of each file as one task."""
+
     written: list[Task]
+    shops: list[Task]
     coarse: list[Task]
     fine: list[Task]
     pairs: list[list[tuple[str, str]]]
 
     def draw(self, rng: random.Random) -> Task:
-        return rng.choice(rng.choices((self.written, self.coarse, self.fine), (0.5, 0.27, 0.23))[0])
+        kinds = (self.written, self.shops, self.coarse, self.fine)
+        return rng.choice(rng.choices(kinds, (0.3, 0.38, 0.16, 0.16))[0])
+
+
+def sources(data: Path) -> Sources:
+    """All that the model learns from. data: the folder with the public sets."""
+    folder = Path(__file__).parent / "texts"
+    coarse, fine = intent_tasks(folder, data)
+    paths = sorted(folder.glob("*.toml"))
+    shops = [written_tasks(path) for path in paths if path.stem.startswith("shops_")]
+    whole = [one_task(tasks) for tasks in shops]
+    return Sources(
+        [task for path in paths if path.stem in WRITTEN for task in written_tasks(path)],
+        [task for tasks in shops for task in tasks] + 2 * [*whole, one_task(whole)],
+        coarse,
+        fine,
+        pair_tasks(data),
+    )
+
+
+def one_task(tasks: list[Task]) -> Task:
+    """Tasks whose labels mean the same, in the same order, as one; labels are numbered."""
+    words: dict[str, tuple[str, ...]] = {}
+    texts: dict[str, tuple[str, ...]] = {}
+    for at, labels in enumerate(zip(*(task.texts for task in tasks), strict=True)):
+        pairs = list(zip(tasks, labels, strict=True))
+        # the first words of all tasks in front
+        ranked = sorted((rank, word) for task, label in pairs for rank, word in enumerate(task.words[label]))
+        words[f"label {at}"] = tuple(dict.fromkeys(word for _, word in ranked))
+        texts[f"label {at}"] = tuple(text for task, label in pairs for text in task.texts[label])
+    nouns = tuple(dict.fromkeys(noun for task in tasks for noun in task.nouns))
+    return Task(nouns, tuple(question for task in tasks for question in task.questions), words, texts)
 
 
 # -- episodes ------------------------------------------------------------------------------------
@@ -311,7 +348,8 @@ def label_words(rng: random.Random, task: Task, labels: list[str]) -> list[str]:
         return chosen
     for label in labels:
         free = [word for word in task.words[label] if word not in chosen] or [label.replace("_", " ")]
-        chosen.append(free[min(int(rng.expovariate(0.9)), len(free) - 1)])
+        reach = 0.9 if len(free) < 12 else 9 / len(free)  # long lists hold many good words
+        chosen.append(free[min(int(rng.expovariate(reach)), len(free) - 1)])
     style = rng.random()
     if style < 0.15:
         return [word[:1].upper() + word[1:] for word in chosen]
@@ -349,7 +387,7 @@ def classification(rng: random.Random, task: Task) -> Segments:
     """One prompt with its examples and answers, ready for the tokenizer."""
     labels = rng.sample(sorted(task.texts), min(len(task.texts), rng.choice((2, 3, 4, 4, 5, 6, 7, 8))))
     words = label_words(rng, task, labels)
-    shots = rng.choices(range(9), (0.2, 0.05, 0.08, 0.1, 0.19, 0.1, 0.12, 0.08, 0.08))[0]
+    shots = rng.choices(range(9), (0.1, 0.06, 0.08, 0.1, 0.22, 0.12, 0.14, 0.09, 0.09))[0]
     symbolic = shots >= 2 and rng.random() < 0.3
     noun, question = rng.choice(task.nouns), rng.choice(task.questions)
     instruction = rng.choice(INSTRUCTIONS).format(noun=noun, question=question) if rng.random() < 0.85 else ""
@@ -373,11 +411,17 @@ def classification(rng: random.Random, task: Task) -> Segments:
     segments: Segments = [Segment(head + separator)] if head else []
     told: set[str] = set()
     examples = _retrieved if shots >= 2 and rng.random() < 0.55 else _drawn
-    for text, word in examples(rng, task, labels, words, shots + 1):
+    drawn = examples(rng, task, labels, words, shots + 1)
+    if not (symbolic or listing or examples is _retrieved):
+        drawn[0] = _popular(rng, task, labels, words)
+    for text, word in drawn:
         shown = disturbed(rng, text)
         body = f'{before} "{shown}"' if quote else f"{before} {shown}"
         body = body.strip() + (f"\n{inside}" if inside else "") + (" " if inline else "\n") + after
-        weight = 1.0 if not symbolic else SYMBOL_WEIGHT if word in told else BLIND_WEIGHT
+        if symbolic:
+            weight = SYMBOL_WEIGHT if word in told else BLIND_WEIGHT
+        else:
+            weight = 1.0 if told or listing else UNTOLD_WEIGHT
         told.add(word)
         segments += [Segment(body), Segment(" " + word, weight, tuple(words)), Segment(separator)]
     return segments[:-1]
@@ -411,6 +455,18 @@ def _drawn(rng: random.Random, task: Task, labels: list[str], words: list[str], 
             used.add(text)
             drawn.append((text, words[at]))
     return drawn
+
+
+def _popular(rng: random.Random, task: Task, labels: list[str], words: list[str]) -> tuple[str, str]:
+    """A text with its label word; some words are commoner than others."""
+    [at] = rng.choices(range(len(words)), [popularity(word) for word in words])
+    return rng.choice(task.texts[labels[at]]), words[at]
+
+
+@functools.cache
+def popularity(word: str) -> float:
+    """How common a label word is: lognormal, as the words of a language nearly are."""
+    return random.Random(f"{SEED} popularity of {word.lower()}").lognormvariate(0, SKEW)
 
 
 def _retrieved(
@@ -466,7 +522,12 @@ def episode(rng: random.Random, sources: Sources) -> Segments:
 def train_tokenizer(sources: Sources) -> Tokenizer:
     """A byte-level BPE on the texts and on sample episodes."""
     rng = random.Random(SEED)
-    corpus = [text for task in sources.written + sources.fine for texts in task.texts.values() for text in texts]
+    corpus = [
+        text
+        for task in sources.written + sources.shops + sources.fine
+        for texts in task.texts.values()
+        for text in texts
+    ]
     corpus += ["".join(segment.text for segment in episode(rng, sources)) for _ in range(20_000)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -595,7 +656,12 @@ def meaning(tokenizer: Tokenizer, sources: Sources) -> Tensor:
     """
     size, hidden = CONFIG["vocab_size"], CONFIG["hidden_size"]
     counts = torch.zeros(size, size)
-    for tasks, weight in ((sources.written, 1.0), (sources.coarse, 0.3), (sources.fine, 0.5)):
+    for tasks, weight in (
+        (sources.written, 1.0),
+        (sources.shops, 1.0),
+        (sources.coarse, 0.3),
+        (sources.fine, 0.5),
+    ):
         for task in tasks:
             for label, texts in task.texts.items():
                 words = torch.tensor(
@@ -757,7 +823,7 @@ def train(sources: Sources, out: Path, steps: int) -> None:
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, steps {start} to {steps}", flush=True)
     reader = torch.compile(model.model, dynamic=True)
     began, tokens = time.monotonic(), 0
-    right, asked = torch.zeros(2, MAX_TOKENS), torch.zeros(2, MAX_TOKENS)
+    right, asked = torch.zeros(3, MAX_TOKENS), torch.zeros(3, MAX_TOKENS)
     for step in range(start, steps):
         parts = batches(step, tokenizer, sources)
         scale = sum(float(part.scales.sum()) for part in parts)
@@ -766,7 +832,7 @@ def train(sources: Sources, out: Path, steps: int) -> None:
             loss = (text + (answers * part.scales).sum()) / scale
             loss.backward()  # type: ignore[no-untyped-call]
             tokens += part.ids.numel()
-            for kind, weight in enumerate((1.0, SYMBOL_WEIGHT)):
+            for kind, weight in enumerate((1.0, SYMBOL_WEIGHT, UNTOLD_WEIGHT)):
                 told = part.scales == weight
                 right[kind].index_add_(0, part.seen[told], correct[told].float())
                 asked[kind].index_add_(0, part.seen[told], torch.ones(int(told.sum())))
@@ -777,11 +843,11 @@ def train(sources: Sources, out: Path, steps: int) -> None:
             tuner.step()
             tuner.zero_grad(set_to_none=True)
         if (step + 1) % 50 == 0:
-            words, symbols = (right / asked.clamp(min=1)).tolist()
-            shown = " ".join(f"{words[at]:.3f}" for at in (0, 1, 2, 4, 8))
+            words, symbols, untold = (right / asked.clamp(min=1)).tolist()
+            shown = f"{untold[0]:.3f} " + " ".join(f"{words[at]:.3f}" for at in (0, 1, 2, 4, 8))
             shown += " and of symbols " + " ".join(f"{symbols[at]:.3f}" for at in (2, 4, 8))
             speed = tokens / (time.monotonic() - began)
-            print(f"step {step + 1} right after 0 1 2 4 8 examples {shown} tokens/s {speed:,.0f}", flush=True)
+            print(f"step {step + 1} right untold, after 0 1 2 4 8 examples {shown} tokens/s {speed:,.0f}", flush=True)
             right.zero_()
             asked.zero_()
             state = {"step": step + 1, "model": model.state_dict(), "tuners": [t.state_dict() for t in tuners]}
@@ -808,10 +874,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the model is written")
     parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
-    folder = Path(__file__).parent / "texts"
-    coarse, fine = intent_tasks(folder, options.data)
     options.out.mkdir(parents=True, exist_ok=True)
-    train(Sources(written_tasks(folder), coarse, fine, pair_tasks(options.data)), options.out, options.steps)
+    train(sources(options.data), options.out, options.steps)
 
 
 if __name__ == "__main__":
