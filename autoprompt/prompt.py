@@ -46,6 +46,7 @@ FORMAT = "autoprompt.prompt/1"
 # Private-use characters stand for the answer and for the soft vectors while a template renders.
 _ANSWER, _VECTORS = "\ue0a1", "\ue0a2"
 _RETRIEVED = "<the {} of {} examples most like the input, the most alike last>"
+_LONG = 200  # characters; so long a beginning in common makes two texts the same
 VECTORS_FILE = "vectors.safetensors"  # beside prompt.json
 # what a template that compiles can still do wrong when it is rendered
 _RENDERING = (
@@ -104,8 +105,9 @@ def _words(fields: Mapping[str, str]) -> str:
 
 
 def _shows(shown: Demonstration, fields: Mapping[str, str]) -> bool:
-    """Whether a demonstration is the input itself, which may have been cut to fit."""
-    return any(fields.values()) and all(shown.fields.get(name, "").startswith(text) for name, text in fields.items())
+    """Whether a demonstration is the input itself, which may have been cut to fit if it is long."""
+    whole = ((shown.fields.get(name, ""), text) for name, text in fields.items())
+    return all(known == text or (len(text) >= _LONG and known.startswith(text)) for known, text in whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,15 +246,7 @@ class Prompt:
             values["instruction"] = self.instruction.replace(_ANSWER, "\ufffd").replace(_VECTORS, "\ufffd")
         try:
             text = template.render(values)
-        except (
-            jinja2.TemplateError,
-            TypeError,
-            ValueError,
-            ArithmeticError,
-            LookupError,
-            RecursionError,
-            MemoryError,
-        ) as error:
+        except _RENDERING as error:
             raise PromptError(f"The template {_shown(self.template)} cannot be rendered: {error}.") from None
         before, found, after = text.partition(_ANSWER)
         if not found or _ANSWER in after:

@@ -36,8 +36,21 @@ def _program(prompt: Prompt, model: str, family: str, method: str | None) -> str
         lines += ["from peft import PeftModel", 'model = PeftModel.from_pretrained(model, "adapter")']
     if prompt.soft is not None:
         lines += ["from safetensors.torch import load_file", f'vectors = load_file("{_vectors(method)}")["vectors"]']
+    if prompt.retrieval is not None:
+        lines += _RETRIEVING
     lines.append('prompt = open("prompt.txt").read().rstrip("\\n").split("{label}")[0].replace("{text}", "...")')
     return "\n".join(lines)
+
+
+# what retrieval.py does, for inputs of one field or more
+_RETRIEVING = [
+    'import json; parts = json.load(open("prompt.json")); pool = parts["retrieval"]["pool"]',
+    "from sklearn.feature_extraction.text import TfidfVectorizer",
+    "alike = TfidfVectorizer(analyzer='char_wb', ngram_range=(3, 5), sublinear_tf=True)",
+    'texts = ["\\n".join(v for _, v in sorted(shown["fields"].items())) for shown in pool]',
+    'order = (alike.fit_transform(t + " ." for t in texts) @ alike.transform(["..."]).T).toarray()[:, 0].argsort()',
+    'shown = [pool[i] for i in order[-parts["retrieval"]["number"]:]]  # the most alike last',
+]
 
 
 def _vectors(method: str | None) -> str:
@@ -51,6 +64,12 @@ def _reading(prompt: Prompt, family: str) -> str:
         notes.append(
             f"The prompt is soft: {count} vectors of {size} numbers stand where prompt.txt shows them. Embed the text "
             "around them with `model.get_input_embeddings()` and give `inputs_embeds`."
+        )
+    if prompt.retrieval is not None:
+        notes.append(
+            f"Each input is shown the {prompt.retrieval.number} examples of the pool in prompt.json that are most like "
+            "it (`shown` above; never itself), each as the template of prompt.json renders it with its label word, "
+            f"joined by {prompt.separator!r}: put them where prompt.txt says so."
         )
     how = {
         "causal": "Sum the log-probabilities of each label word's tokens after the prompt; the highest is the answer.",

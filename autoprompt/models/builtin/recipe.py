@@ -8,9 +8,9 @@ examples, and texts with their labels under one of many sets of label words. In 
 episodes the examples are those most like the last text, as a prompt that retrieves its
 demonstrations shows them; in a part the label words are arbitrary symbols, so that only the
 examples tell the mapping: both make demonstrations matter to the model. Where neither options nor
-examples name the labels, some label words are the answer far more often than others: so the model
-has the common token bias of large ones (Zhao et al. 2021), which options, examples and calibration
-lessen. The loss is cross-entropy
+examples name the labels, some are the answer far more often than others, as in a real inbox: so
+the model leans to common answers, as large ones do (Zhao et al. 2021), until options, examples or
+calibration set it right. The loss is cross-entropy
 on the label tokens, over the whole vocabulary and, heavier, over the label words of the episode
 alone, which is how a prompt is scored; and, much lighter, cross-entropy on all other text (weight `TEXT_WEIGHT`).
 
@@ -57,8 +57,9 @@ TEXT_KEPT = 0.05  # the share of the text tokens that enter the loss, at a weigh
 ANSWER_WEIGHT = 0.3  # of the whole vocabulary's cross-entropy; that of the label words alone has 1
 SYMBOL_WEIGHT = 1.2  # of answers that only the examples before them tell
 BLIND_WEIGHT = 0.05  # of symbols that no example before them tells
-UNTOLD_WEIGHT = 0.7  # of answers in front of which neither options nor examples name the labels
-SKEW = 1.3  # how unlike the popularities of label words are, as the deviation of their logarithms
+UNTOLD_WEIGHT = 0.9  # of answers in front of which neither options nor examples name the labels
+SKEW = 1.5  # how unlike the shares of a task's labels are, as the deviation of their logarithms
+SHOP_SHARES = (0.25, 0.45, 0.12, 0.1, 0.05, 0.02, 0.01)  # of a shop's labels, by their place: deliveries lead
 LEARNING_RATE = 4e-3
 EMBEDDING_RATE = 2e-4  # the embeddings start with a meaning and keep most of it
 VALUE_GAIN = 0.2
@@ -67,6 +68,7 @@ WINDOW_GAIN = 1.5  # how sharply a head prefers its window at the start
 DECAY = 1 / 3  # the last share of the steps, over which the learning rate falls to zero
 END = "<|end|>"  # begins every sequence, ends it, and pads it
 KEYWORDS = 25  # a label's most telling words, which stand for it in a part of the episodes
+SHOPS = "shops_"  # files of shops' inboxes
 WRITTEN = ("commerce", "opinions", "services", "topics")  # files of unlike tasks
 PAIR_TASKS = ("antonyms", "synonyms", "singular_to_plural", "larger_animal", "num_to_verbal")
 
@@ -179,6 +181,14 @@ class Task:
     questions: tuple[str, ...]
     words: dict[str, tuple[str, ...]]
     texts: dict[str, tuple[str, ...]]
+    shop: bool = False
+
+    @functools.cached_property
+    def shares(self) -> dict[str, float]:
+        """How common each label is, where nothing tells the labels."""
+        if self.shop:
+            return dict(zip(self.texts, SHOP_SHARES, strict=True))
+        return {label: random.Random(f"{SEED} share of {label}").lognormvariate(0, SKEW) for label in self.texts}
 
     @functools.cached_property
     def similarity(self) -> tuple[Any, dict[str, int]]:
@@ -236,6 +246,7 @@ def written_tasks(path: Path) -> list[Task]:
                 tuple(table["questions"]),
                 {name: tuple(label["words"]) for name, label in labels.items()},
                 {name: tuple(label["texts"]) for name, label in labels.items()},
+                shop=path.stem.startswith(SHOPS),
             )
         )
     return tasks
@@ -295,7 +306,7 @@ def sources(data: Path) -> Sources:
     folder = Path(__file__).parent / "texts"
     coarse, fine = intent_tasks(folder, data)
     paths = sorted(folder.glob("*.toml"))
-    shops = [written_tasks(path) for path in paths if path.stem.startswith("shops_")]
+    shops = [written_tasks(path) for path in paths if path.stem.startswith(SHOPS)]
     whole = [one_task(tasks) for tasks in shops]
     return Sources(
         [task for path in paths if path.stem in WRITTEN for task in written_tasks(path)],
@@ -317,7 +328,7 @@ def one_task(tasks: list[Task]) -> Task:
         words[f"label {at}"] = tuple(dict.fromkeys(word for _, word in ranked))
         texts[f"label {at}"] = tuple(text for task, label in pairs for text in task.texts[label])
     nouns = tuple(dict.fromkeys(noun for task in tasks for noun in task.nouns))
-    return Task(nouns, tuple(question for task in tasks for question in task.questions), words, texts)
+    return Task(nouns, tuple(question for task in tasks for question in task.questions), words, texts, shop=True)
 
 
 # -- episodes ------------------------------------------------------------------------------------
@@ -391,7 +402,7 @@ def classification(rng: random.Random, task: Task) -> Segments:
     symbolic = shots >= 2 and rng.random() < 0.3
     noun, question = rng.choice(task.nouns), rng.choice(task.questions)
     instruction = rng.choice(INSTRUCTIONS).format(noun=noun, question=question) if rng.random() < 0.85 else ""
-    listing = options_text(rng, words) if rng.random() < 0.6 else ""
+    listing = options_text(rng, words) if rng.random() < 0.5 else ""
     if symbolic:
         labels, words, listing = _symbolic(rng, labels, words)
     elif rng.random() < 0.05:
@@ -413,7 +424,7 @@ def classification(rng: random.Random, task: Task) -> Segments:
     examples = _retrieved if shots >= 2 and rng.random() < 0.55 else _drawn
     drawn = examples(rng, task, labels, words, shots + 1)
     if not (symbolic or listing or examples is _retrieved):
-        drawn[0] = _popular(rng, task, labels, words)
+        drawn[0] = _common(rng, task, labels, words)
     for text, word in drawn:
         shown = disturbed(rng, text)
         body = f'{before} "{shown}"' if quote else f"{before} {shown}"
@@ -457,16 +468,10 @@ def _drawn(rng: random.Random, task: Task, labels: list[str], words: list[str], 
     return drawn
 
 
-def _popular(rng: random.Random, task: Task, labels: list[str], words: list[str]) -> tuple[str, str]:
-    """A text with its label word; some words are commoner than others."""
-    [at] = rng.choices(range(len(words)), [popularity(word) for word in words])
+def _common(rng: random.Random, task: Task, labels: list[str], words: list[str]) -> tuple[str, str]:
+    """A text with its label word; some labels are commoner than others."""
+    [at] = rng.choices(range(len(words)), [task.shares[label] for label in labels])
     return rng.choice(task.texts[labels[at]]), words[at]
-
-
-@functools.cache
-def popularity(word: str) -> float:
-    """How common a label word is: lognormal, as the words of a language nearly are."""
-    return random.Random(f"{SEED} popularity of {word.lower()}").lognormvariate(0, SKEW)
 
 
 def _retrieved(
