@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from autoprompt.data import DataOptions
+from autoprompt.demonstrations import Selection
 from autoprompt.errors import AutopromptError, ConfigError, DataError, nearest
 from autoprompt.metrics import load_metric
-from autoprompt.prompt import Position, Selection, check_template
+from autoprompt.prompt import Position, check_template
 
 __all__ = ["Config", "data_options", "read_config", "require_words"]
 

@@ -15,8 +15,8 @@ import jinja2
 import jinja2.meta
 import jinja2.sandbox
 
+from autoprompt.demonstrations import Demonstration, Retrieval
 from autoprompt.errors import ExportError, PromptError
-from autoprompt.retrieval import Index, index_of
 
 if TYPE_CHECKING:
     from autoprompt.soft import Array
@@ -28,25 +28,19 @@ __all__ = [
     "FORMAT",
     "VECTORS_FILE",
     "Calibration",
-    "Demonstration",
     "Position",
     "Prompt",
     "Rendered",
-    "Retrieval",
-    "Selection",
     "SoftPart",
     "check_template",
 ]
 
 Position = Literal["start", "example", "answer"]
-Selection = Literal["drawn", "similar"]
 Calibration = Literal["none", "content_free"]
 FORMAT = "autoprompt.prompt/1"
 
 # Private-use characters stand for the answer and for the soft vectors while a template renders.
 _ANSWER, _VECTORS = "\ue0a1", "\ue0a2"
-_RETRIEVED = "<the {} of {} examples most like the input, the most alike last>"
-_LONG = 200  # characters; so long a beginning in common makes two texts the same
 VECTORS_FILE = "vectors.safetensors"  # beside prompt.json
 # what a template that compiles can still do wrong when it is rendered
 _RENDERING = (
@@ -59,55 +53,6 @@ _RENDERING = (
     ValueError,
 )
 CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs without content of Zhao et al. 2021
-
-
-@dataclass(frozen=True)
-class Demonstration:
-    """A worked example: input fields and the label (not the label word)."""
-
-    fields: Mapping[str, str]
-    label: str
-
-
-@dataclass(frozen=True, eq=False)
-class Retrieval:
-    """Demonstrations chosen for each input: those of a pool that are most like it.
-
-    Liu et al. 2022 (KATE), with TF-IDF for the sentence encoder. The most alike stands last, next
-    to the input. An example is never shown to itself. Raises PromptError when the pool has fewer
-    than `number` demonstrations.
-    """
-
-    pool: tuple[Demonstration, ...]
-    number: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.number <= len(self.pool):
-            raise PromptError(f"{self.number} demonstrations cannot be retrieved from a pool of {len(self.pool)}.")
-
-    @functools.cached_property
-    def _index(self) -> Index:
-        return index_of(tuple(map(_words, (shown.fields for shown in self.pool))))
-
-    def nearest(self, fields: Mapping[str, str]) -> list[Demonstration]:
-        """The demonstrations for an input, the most alike last."""
-        found: list[Demonstration] = []
-        for at in self._index.ranking(_words(fields)):
-            if not _shows(self.pool[at], fields):
-                found.append(self.pool[at])
-            if len(found) == self.number:
-                break
-        return found[::-1]
-
-
-def _words(fields: Mapping[str, str]) -> str:
-    return "\n".join(fields[name] for name in sorted(fields))
-
-
-def _shows(shown: Demonstration, fields: Mapping[str, str]) -> bool:
-    """Whether a demonstration is the input itself, which may have been cut to fit if it is long."""
-    whole = ((shown.fields.get(name, ""), text) for name, text in fields.items())
-    return all(known == text or (len(text) >= _LONG and known.startswith(text)) for known, text in whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,9 +200,8 @@ class Prompt:
 
     def render(self, fields: Mapping[str, str]) -> Rendered:
         """The example `fields` under this prompt. Raises PromptError when a field is missing."""
-        return self._rendered(
-            fields, [self._shown(d) for d in self.retrieval.nearest(fields)] if self.retrieval else []
-        )
+        retrieved = () if self.retrieval is None else self.retrieval.nearest(fields)
+        return self._rendered(fields, list(map(self._shown, retrieved)))
 
     def _shown(self, demonstration: Demonstration) -> str:
         before, after = self._block(demonstration.fields)
@@ -289,9 +233,7 @@ class Prompt:
 
     def placeholder_text(self) -> str:
         """The whole prompt as plain text, each input field as {field} and the answer as {label}."""
-        retrieved = (
-            [] if self.retrieval is None else [_RETRIEVED.format(self.retrieval.number, len(self.retrieval.pool))]
-        )
+        retrieved = [] if self.retrieval is None else [str(self.retrieval)]
         shown = self._rendered({name: "{" + name + "}" for name in self.fields}, retrieved)
         context = shown.context
         if shown.slot is not None and self.soft is not None:
@@ -313,8 +255,8 @@ class Prompt:
             "kind": self.kind,
             "template": self.template,
             "instruction": self.instruction,
-            "demonstrations": _plain(self.demonstrations),
-            "retrieval": self.retrieval and {"number": self.retrieval.number, "pool": _plain(self.retrieval.pool)},
+            "demonstrations": [shown.to_dict() for shown in self.demonstrations],
+            "retrieval": None if self.retrieval is None else self.retrieval.to_dict(),
             "label_words": dict(self.label_words),
             "calibration": self.calibration,
             "normalize": self.normalize,
@@ -366,20 +308,16 @@ class Prompt:
                         f"allowed are {', '.join(get_args(Position))}."
                     )
                 soft = SoftPart(vectors, value["soft"]["position"])
-            retrieval = None
-            if value["retrieval"]:
-                found = value["retrieval"]
-                retrieval = Retrieval(_demonstrations(found["pool"]), int(found["number"]))
             return cls(
                 template=_text(value, "template"),
                 label_words={str(k): str(v) for k, v in value["label_words"].items()},
                 instruction=_text(value, "instruction"),
-                demonstrations=_demonstrations(value["demonstrations"]),
+                demonstrations=tuple(map(Demonstration.from_dict, value["demonstrations"])),
                 calibration=value["calibration"],
                 normalize=bool(value["normalize"]),
                 separator=_text(value, "separator"),
                 soft=soft,
-                retrieval=retrieval,
+                retrieval=Retrieval.from_dict(value["retrieval"]) if value["retrieval"] else None,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ExportError(f"The prompt is incomplete or damaged: {type(error).__name__} {error}.") from None
@@ -412,16 +350,6 @@ def _load_vectors(path: Path) -> Array:
         return load_file(path)["vectors"]
     except (OSError, KeyError, SafetensorError) as error:
         raise ExportError(f"{path} holds no readable vectors ({type(error).__name__}: {error}).") from None
-
-
-def _plain(demonstrations: Sequence[Demonstration]) -> list[dict[str, Any]]:
-    return [{"fields": dict(shown.fields), "label": shown.label} for shown in demonstrations]
-
-
-def _demonstrations(values: Sequence[Mapping[str, Any]]) -> tuple[Demonstration, ...]:
-    return tuple(
-        Demonstration({str(k): str(v) for k, v in value["fields"].items()}, str(value["label"])) for value in values
-    )
 
 
 def _text(value: Mapping[str, Any], key: str) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# numpy and scikit-learn are imported where texts are compared: checking a file answers in a blink
 
 __all__ = ["Index", "index_of", "vectorizer"]
 
 
 def vectorizer() -> Any:
     """What makes two texts alike: the pieces of their words, TF-IDF-weighted (scikit-learn)."""
-    from sklearn.feature_extraction.text import TfidfVectorizer  # here, since it takes a second to import
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
 
@@ -36,7 +39,7 @@ class Index:
         """The numbers of all texts (N,), the most alike first by cosine; ties in their own order."""
         if text not in self._known:
             alike = (self._rows @ self._vectorizer.transform([text]).T).toarray()[:, 0]
-            self._known[text] = np.argsort(-alike, kind="stable")
+            self._known[text] = (-alike).argsort(kind="stable")
         return self._known[text]
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from autoprompt.data import Example
+from autoprompt.demonstrations import Demonstration, Retrieval, Selection
 from autoprompt.errors import PromptError
-from autoprompt.prompt import Demonstration, Position, Prompt, Retrieval, Selection, SoftPart
+from autoprompt.prompt import Position, Prompt, SoftPart
 from autoprompt.soft import Array, Projection, from_tokens, seed_of, start_random, start_vocabulary
 
 __all__ = ["DemonstrationSpace", "SoftSpace", "SoftStart", "SoftStructure", "Space", "Stored"]

@@ -100,7 +100,7 @@ templates = ["{{ text }} => {{ label }}"]
 instructions = ["", "Good or bad?"]
 label_words = { pos = ["great", "fine"], neg = ["poor"] }
 calibration = ["none", "content_free"]
-demonstrations = { most = 2, draws = 3, orders = 5 }
+demonstrations = { most = 2, draws = 3, orders = 5, selection = ["similar"] }
 soft = { vectors = [1, 256], positions = ["start", "example", "answer"], starts = ["random"], dimensions = 2000 }
 
 [study]
@@ -130,6 +130,7 @@ def test_a_whole_file_is_read(folder: Path) -> None:
     assert config.space.label_words == {"pos": ["great", "fine"], "neg": ["poor"]}
     assert config.space.demonstrations is not None
     assert (config.space.demonstrations.most, config.space.demonstrations.orders) == (2, 5)
+    assert config.space.demonstrations.selection == ["similar"]
     assert config.space.soft is not None
     assert config.space.soft.vectors == [1, 256]
     assert (config.study.trials, config.study.soft_share) == (2, 0.9)
@@ -266,6 +267,10 @@ def test_values_on_the_edge_are_allowed(key: str, value: Any, folder: Path) -> N
         ({"finetune.method": "qlora"}, ["finetune.method is 'qlora'", "'full'", "Did you mean 'lora'?"]),
         ({"prompt.calibration": 3}, ["prompt.calibration is 3", "'content_free'"]),
         ({"space.calibration": ["nome"]}, ["space.calibration.0 is 'nome'", "Did you mean 'none'?"]),
+        (
+            {"space.demonstrations.selection": ["simlar"]},
+            ["space.demonstrations.selection.0 is 'simlar'", "'drawn'", "Did you mean 'similar'?"],
+        ),
         ({"space.soft.positions": ["strat"]}, ["space.soft.positions.0 is 'strat'", "Did you mean 'start'?"]),
         # names that could be paths
         ({"name": ""}, ["name is ''", "allowed are letters, digits"]),

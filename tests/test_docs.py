@@ -22,8 +22,8 @@ MODULES = sorted(
 )
 # the parts of the public face, and what stands behind the metric door
 PROGRAMS = {
-    "autoprompt.engine.engine", "autoprompt.export.folder", "autoprompt.finetune", "autoprompt.metrics.base",
-    "autoprompt.models.loading", "autoprompt.prompt", "autoprompt.run", "autoprompt.samplers", "autoprompt.scorer",
+    "autoprompt.demonstrations", "autoprompt.engine.engine", "autoprompt.export.folder", "autoprompt.finetune", "autoprompt.metrics.base",
+    "autoprompt.models.loading", "autoprompt.prompt", "autoprompt.retrieval", "autoprompt.run", "autoprompt.samplers", "autoprompt.scorer",
     "autoprompt.soft", "autoprompt.space", "autoprompt.study",
 }  # fmt: skip
 

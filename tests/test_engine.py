@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from autoprompt.data import Example
+from autoprompt.demonstrations import Demonstration
 from autoprompt.engine import Engine, Request, causal, plain_log_probabilities
 from autoprompt.errors import ModelError, PromptError
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import LanguageModel, load_model, model_fingerprint
-from autoprompt.prompt import Demonstration, Position, Prompt, SoftPart
+from autoprompt.prompt import Position, Prompt, SoftPart
 from autoprompt.scorer import Scorer
 
 FAMILIES = ["llama", "gpt2", "t5", "bert", "roberta"]

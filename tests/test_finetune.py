@@ -17,13 +17,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from autoprompt.data import Example
+from autoprompt.demonstrations import Demonstration
 from autoprompt.engine import Row, plain_log_probabilities
 from autoprompt.errors import ModelError, PromptError
 from autoprompt.events import EpochFinished, Event
 from autoprompt.finetune import FinetuneOptions, Tuned, finetune, load_tuned
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import LanguageModel, load_model
-from autoprompt.prompt import Demonstration, Position, Prompt, SoftPart
+from autoprompt.prompt import Position, Prompt, SoftPart
 from autoprompt.scorer import Scorer
 
 module = importlib.import_module("autoprompt.finetune")  # the package's own name `finetune` is the function

@@ -24,7 +24,7 @@ FLOORS = {
     5: {"study", "config"},
     4: {"scorer", "racing", "samplers", "propose", "finetune", "export", "verdict", "space"},
     3: {"engine", "prompt", "report"},
-    2: {"models", "data", "metrics", "results", "display"},
+    2: {"models", "data", "demonstrations", "metrics", "results", "display"},
     1: {"soft", "errors", "events", "retrieval"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoprompt.demonstrations import Demonstration
 from autoprompt.errors import ExportError, PromptError
-from autoprompt.prompt import VECTORS_FILE, Demonstration, Position, Prompt, Rendered, SoftPart, check_template
+from autoprompt.prompt import VECTORS_FILE, Position, Prompt, Rendered, SoftPart, check_template
 
 TEMPLATE = "{{ text }}\nSentiment: {{ label }}"
 WORDS = {"pos": "good", "neg": "bad"}

@@ -1,4 +1,4 @@
-"""retrieval.py, and the prompts that show each input the examples most like it."""
+"""retrieval.py, demonstrations.py, and the prompts that show each input the examples most like it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprompt.data import Example
+from autoprompt.demonstrations import Demonstration, Retrieval
 from autoprompt.errors import ExportError, PromptError
 from autoprompt.export import Exported, export
-from autoprompt.prompt import Demonstration, Prompt, Retrieval
+from autoprompt.prompt import Prompt
 from autoprompt.retrieval import Index, index_of
 from autoprompt.space import DemonstrationSpace, Space, Stored
 
@@ -134,7 +135,10 @@ def test_a_retrieving_prompt_comes_back_from_json_with_its_fingerprint() -> None
     again = Prompt.from_dict(json.loads(json.dumps(prompt.to_dict())))
     assert again == prompt
     assert again.render({"text": "a parcel"}) == prompt.render({"text": "a parcel"})
-    assert prompt.fingerprint not in {retrieving(2).fingerprint, dataclasses.replace(prompt, retrieval=None).fingerprint}
+    assert prompt.fingerprint not in {
+        retrieving(2).fingerprint,
+        dataclasses.replace(prompt, retrieval=None).fingerprint,
+    }
 
 
 def test_a_damaged_pool_is_an_export_error() -> None:
@@ -169,14 +173,18 @@ def test_no_demonstrations_are_the_same_prompt_however_they_are_selected() -> No
 
 
 def test_the_program_of_the_card_retrieves_the_same_demonstrations(tmp_path: Path) -> None:
-    export(tmp_path / "w", retrieving(2), Exported("builtin", "causal", "float32", "accuracy", ("text",), "team", "prompt"))
+    export(
+        tmp_path / "w", retrieving(2), Exported("builtin", "causal", "float32", "accuracy", ("text",), "team", "prompt")
+    )
     card = (tmp_path / "w/README.md").read_text(encoding="utf-8")
     program = re.search(r"```python\n(.*?)```", card, re.S)
     assert program is not None
     lines = [line for line in program[1].splitlines() if "model" not in line and "okenizer" not in line]
     asked = "Where is the parcel with the pan?"
     text = "\n".join(lines).replace('["..."]', f'["{asked}"]') + "\nprint([s['fields']['text'] for s in shown])"
-    answer = subprocess.run([sys.executable, "-c", text], cwd=tmp_path / "w", capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path / "w", capture_output=True, text=True, check=True
+    )
     expected = [shown.fields["text"] for shown in Retrieval(POOL, 2).nearest({"text": asked})]
     assert answer.stdout.strip() == repr(expected)
     assert "Each input is shown the 2 examples of the pool" in card

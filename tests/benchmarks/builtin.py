@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from record import bar, write_record
 
 from autoprompt.data import DataOptions, Example, read_splits
+from autoprompt.demonstrations import Demonstration, Retrieval
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import load_model
-from autoprompt.prompt import Demonstration, Prompt, Retrieval
+from autoprompt.prompt import Prompt
 from autoprompt.scorer import Scorer
 from autoprompt.space import DemonstrationSpace, Space
 
