@@ -15,12 +15,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from autoprompt.data import Example
-from autoprompt.engine import Row, plain_log_probabilities
+from autoprompt.engine import Request, choice_log_probabilities, reads_trees
 from autoprompt.errors import ModelError
 from autoprompt.events import EpochFinished, Listener, silent
 from autoprompt.models import LanguageModel
 from autoprompt.prompt import Prompt, SoftPart
-from autoprompt.soft import seed_of
+from autoprompt.soft import Array, seed_of
 
 __all__ = ["FinetuneOptions", "Tuned", "finetune", "load_tuned"]
 
@@ -85,6 +85,9 @@ def finetune(
 ) -> Tuned:
     """Cross-entropy on the label words of `examples` under `prompt`; the best epoch on dev is kept.
 
+    The loss is -log P(right label) as the prompt's predictions have it: among its label words,
+    normalized and calibrated as it says (PET, Schick & Schütze 2021, equation 2, for one word a label).
+
     `evaluate` scores a model and a prompt on dev, greater is better. The model is copied, so it
     needs room twice. Examples that the prompt shows as demonstrations are left out. Raises
     ModelError when the loss is not a number.
@@ -110,12 +113,12 @@ def finetune(
     optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
     steps = options.epochs * -(-len(examples) // options.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, options.warmup))
-    rows = _gold_rows(trained, prompt, examples, vectors)
+    lesson = _lesson(trained, prompt, examples, vectors)
 
     qualities = [evaluate(trained, prompt)]
     best_epoch, best = 0, _snapshot(weights, vectors)
     for epoch in range(1, options.epochs + 1):
-        loss = _epoch(trained, rows, weights, vectors, optimizer, schedule, options, f"{seed} epoch {epoch}")
+        loss = _epoch(trained, lesson, weights, optimizer, schedule, options, f"{seed} epoch {epoch}")
         qualities.append(evaluate(trained, _with(prompt, vectors)))
         listener(EpochFinished(epoch, options.epochs, loss, qualities[-1][0]))
         if qualities[-1] > qualities[best_epoch]:
@@ -126,7 +129,7 @@ def finetune(
         for weight, kept in zip([*weights, *([] if vectors is None else [vectors])], best, strict=True):
             weight.copy_(kept)
     trained.network.eval().requires_grad_(False)
-    tokens = (len(qualities) - 1) * sum(len(row.context) + len(row.choice) + len(row.tail) for row in rows)
+    tokens = (len(qualities) - 1) * sum(map(lesson.size, range(len(lesson.requests))))
     return Tuned(trained, _with(prompt, vectors), options.method, best_epoch, tuple(qualities), tokens, adapter)
 
 
@@ -146,15 +149,55 @@ def _trainable(model: LanguageModel, options: FinetuneOptions) -> tuple[Language
     return type(model)(network, model.tokenizer, model.name, model.fingerprint), adapter
 
 
-def _gold_rows(model: LanguageModel, prompt: Prompt, examples: Sequence[Example], vectors: Tensor | None) -> list[Row]:
-    """Each example's tokens up to its right answer."""
+@dataclass(frozen=True)
+class _Lesson:
+    """What is learned: requests with the number of each one's right choice, and the inputs without
+    content that calibrate them. vectors: those of a soft prompt. tree: how the model can read."""
+
+    requests: list[Request]
+    gold: list[int]
+    empty: list[Request]
+    normalize: bool
+    vectors: Tensor | None
+    tree: bool
+
+    def size(self, at: int) -> int:
+        """Tokens of a request with all its choices."""
+        request = self.requests[at]
+        if self.tree:
+            return len(request.context) + sum(len(choice) - 1 for choice in request.choices)
+        return sum(len(request.context) + len(choice) + len(request.tail) for choice in request.choices)
+
+    def loss(self, model: LanguageModel, part: Sequence[int]) -> Tensor:
+        """-log P(right label), summed over some of the requests."""
+        asked = [self.requests[i] for i in part] + self.empty
+        scores = choice_log_probabilities(model, asked, self.vectors, self.tree)  # (B + E, C)
+        if self.normalize:
+            lengths = [[len(choice) for choice in request.choices] for request in asked]
+            scores = scores / torch.tensor(lengths, device=scores.device)
+        if self.empty:  # as the scorer calibrates
+            prior = scores[len(part) :].softmax(1).mean(0)
+            scores = scores[: len(part)] - prior.clamp(min=1e-12).log()
+        gold = torch.tensor([self.gold[i] for i in part], device=scores.device)
+        return torch.nn.functional.cross_entropy(scores, gold, reduction="sum")
+
+
+def _lesson(model: LanguageModel, prompt: Prompt, examples: Sequence[Example], vectors: Tensor | None) -> _Lesson:
     count = 0 if vectors is None else len(vectors)
-    inputs = [example.fields for example in examples]
-    encodings, _ = model.encode_fitting(prompt.render, inputs, prompt.fields, count)
-    return [
-        Row(e.context, e.choices[prompt.labels.index(example.label)], e.tail, vectors)
-        for e, example in zip(encodings, examples, strict=True)
-    ]
+    inputs = [dict(example.fields) for example in examples]
+    empty = prompt.content_free() if prompt.calibration == "content_free" else []
+    encodings, _ = model.encode_fitting(prompt.render, inputs + empty, prompt.fields, count)
+    requests = [Request(e.context, e.choices, e.tail) for e in encodings]
+    gold = [prompt.labels.index(example.label) for example in examples]
+    tried = [replace(request, vectors=None if vectors is None else _values(vectors)) for request in requests]
+    return _Lesson(
+        requests[: len(inputs)], gold, requests[len(inputs) :], prompt.normalize, vectors, reads_trees(model, tried)
+    )
+
+
+def _values(vectors: Tensor) -> Array:
+    """The vectors' values as they are now."""
+    return vectors.detach().cpu().numpy().copy()
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
@@ -164,41 +207,42 @@ def _rate(step: int, steps: int, warmup: float) -> float:
 
 def _epoch(
     model: LanguageModel,
-    rows: Sequence[Row],
+    lesson: _Lesson,
     weights: Sequence[Tensor],
-    vectors: Tensor | None,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
     options: FinetuneOptions,
     seed: str,
 ) -> float:
-    """One pass over the rows in random order; the mean loss of an example."""
-    order = random.Random(seed).sample(range(len(rows)), len(rows))
+    """One pass over the lesson in random order; the mean loss of an example."""
+    count = len(lesson.requests)
+    order = random.Random(seed).sample(range(count), count)
+    taught = [*weights, *([] if lesson.vectors is None else [lesson.vectors])]
     model.network.train()
     total = 0.0
-    for start in range(0, len(order), options.batch_size):
-        step = [rows[i] for i in order[start : start + options.batch_size]]
-        for part in _micro_batches(step):
-            loss = -plain_log_probabilities(model, part).sum() / len(step)
+    for start in range(0, count, options.batch_size):
+        step = order[start : start + options.batch_size]
+        for part in _micro_batches(lesson, step):
+            loss = lesson.loss(model, part) / len(step)
             if not torch.isfinite(loss):
                 raise ModelError("The fine-tuning loss is not a number. Use a smaller [finetune] learning_rate.")
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item() * len(step)
-        torch.nn.utils.clip_grad_norm_([*weights, *([] if vectors is None else [vectors])], 1.0)
+        torch.nn.utils.clip_grad_norm_(taught, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
     model.network.eval()
-    return total / len(rows)
+    return total / count
 
 
-def _micro_batches(rows: Sequence[Row], tokens: int = 4096) -> list[list[Row]]:
-    """Rows of like length together, at most `tokens` padded tokens each."""
-    parts: list[list[Row]] = []
-    for row in sorted(rows, key=lambda r: len(r.context)):
-        if not parts or (len(parts[-1]) + 1) * (len(row.context) + len(row.choice)) > tokens:
+def _micro_batches(lesson: _Lesson, step: Sequence[int], tokens: int = 4096) -> list[list[int]]:
+    """Requests of like length together, at most `tokens` padded tokens each."""
+    parts: list[list[int]] = []
+    for at in sorted(step, key=lesson.size):
+        if not parts or (len(parts[-1]) + 1) * lesson.size(at) > tokens:
             parts.append([])
-        parts[-1].append(row)
+        parts[-1].append(at)
     return parts
 
 
@@ -209,7 +253,7 @@ def _snapshot(weights: Sequence[Tensor], vectors: Tensor | None) -> list[Tensor]
 def _with(prompt: Prompt, vectors: Tensor | None) -> Prompt:
     if vectors is None or prompt.soft is None:
         return prompt
-    return replace(prompt, soft=SoftPart(vectors.detach().cpu().numpy().copy(), prompt.soft.position))
+    return replace(prompt, soft=SoftPart(_values(vectors), prompt.soft.position))
 
 
 def load_tuned(model: LanguageModel, folder: Path) -> LanguageModel:

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from autoprompt.data import Example
-from autoprompt.demonstrations import Demonstration
-from autoprompt.engine import Row, plain_log_probabilities
+from autoprompt.demonstrations import Demonstration, Retrieval
+from autoprompt.engine import Request, choice_log_probabilities
 from autoprompt.errors import ModelError, PromptError
 from autoprompt.events import EpochFinished, Event
 from autoprompt.finetune import FinetuneOptions, Tuned, finetune, load_tuned
@@ -95,6 +95,30 @@ def test_the_loss_falls_and_the_original_model_stays_as_it_was(
     assert np.abs(rows(tuned.model, PROMPT, examples) - expected).max() > 0.1
 
 
+@pytest.mark.parametrize("kind", ["plain", "normalized", "calibrated", "soft", "retrieving"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_is_that_of_the_predictions(
+    family: str, kind: str, loaded: dict[str, LanguageModel], examples: list[Example]
+) -> None:
+    model = loaded[family]
+    words = {"sports": "a sports match", "weather": "weather"}  # more than one token
+    pool = tuple(Demonstration(e.fields, e.label) for e in examples[12:])
+    prompt = dataclasses.replace(
+        soft(model) if kind == "soft" else PROMPT,
+        label_words=words,
+        normalize=kind == "normalized",
+        calibration="content_free" if kind == "calibrated" else "none",
+        retrieval=Retrieval(pool, 2) if kind == "retrieving" else None,
+    )
+    heard: list[Event] = []
+    still = dataclasses.replace(OPTIONS, epochs=1, learning_rate=1e-12, batch_size=5)
+    finetune(model, prompt, examples, lambda model, prompt: (0.0, 0.0), still, listener=heard.append)
+    likelihoods = rows(model, prompt, examples)
+    gold = [prompt.labels.index(e.label) for e in examples]
+    expected = np.logaddexp.reduce(likelihoods, 1) - likelihoods[range(len(gold)), gold]
+    assert heard[0].loss == pytest.approx(expected.mean(), abs=LAW)  # type: ignore[attr-defined]
+
+
 def test_an_easy_task_is_learned(loaded: dict[str, LanguageModel]) -> None:
     easy = [
         Example(n, {"text": f"{word} {n}"}, label)
@@ -138,8 +162,7 @@ def test_the_trained_tokens_are_counted(loaded: dict[str, LanguageModel], exampl
     model = loaded["bert"]
     tuned = finetune(model, PROMPT, examples, on(examples), dataclasses.replace(OPTIONS, epochs=3))
     encodings = Scorer(model, accuracy).encode(PROMPT, [dict(e.fields) for e in examples])
-    gold = [PROMPT.labels.index(e.label) for e in examples]
-    once = sum(len(e.context) + len(e.choices[g]) + len(e.tail) for e, g in zip(encodings, gold, strict=True))
+    once = sum(len(e.context) + len(choice) + len(e.tail) for e in encodings for choice in e.choices)
     assert tuned.tokens == 3 * once
 
 
@@ -204,48 +227,47 @@ def test_a_lower_loss_breaks_a_tie(loaded: dict[str, LanguageModel], examples: l
 # -- what is trained on ----------------------------------------------------------------------
 
 
-def trained_rows(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
-    seen: list[Row] = []
+def trained_requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    seen: list[Request] = []
 
-    def recorded(model: LanguageModel, rows: Sequence[Row]) -> torch.Tensor:
-        seen.extend(rows)
-        return plain_log_probabilities(model, rows)
+    def recorded(model: LanguageModel, requests: Sequence[Request], *more: Any) -> torch.Tensor:
+        seen.extend(requests)
+        return choice_log_probabilities(model, requests, *more)
 
-    monkeypatch.setattr(module, "plain_log_probabilities", recorded)
+    monkeypatch.setattr(module, "choice_log_probabilities", recorded)
     return seen
 
 
 def test_demonstrations_are_left_out_of_training(
     loaded: dict[str, LanguageModel], examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, seen = loaded["llama"], trained_rows(monkeypatch)
+    model, seen = loaded["llama"], trained_requests(monkeypatch)
     shown = tuple(Demonstration(e.fields, e.label) for e in examples[:2])
     prompt = dataclasses.replace(PROMPT, demonstrations=shown)
     finetune(model, prompt, examples, Scripted([0.0, 0.0]), dataclasses.replace(OPTIONS, epochs=1))
     expected = Scorer(model, accuracy).encode(prompt, [dict(e.fields) for e in examples[2:]])
-    assert sorted(row.context for row in seen) == sorted(e.context for e in expected)
+    assert sorted(request.context for request in seen) == sorted(e.context for e in expected)
 
 
-def test_each_example_is_trained_on_once_an_epoch_with_its_own_answer(
+def test_each_example_is_trained_on_once_an_epoch(
     loaded: dict[str, LanguageModel], examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for model in loaded.values():
-        seen = trained_rows(monkeypatch)
+        seen = trained_requests(monkeypatch)
         finetune(model, PROMPT, examples, Scripted([0.0] * 3), dataclasses.replace(OPTIONS, epochs=2))
         encodings = Scorer(model, accuracy).encode(PROMPT, [dict(e.fields) for e in examples])
-        gold = [PROMPT.labels.index(e.label) for e in examples]
-        expected = sorted((e.context, e.choices[g], e.tail) for e, g in zip(encodings, gold, strict=True))
+        expected = sorted((e.context, e.choices, e.tail) for e in encodings)
         for start in (0, len(examples)):
             epoch = seen[start : start + len(examples)]
-            assert sorted((row.context, row.choice, row.tail) for row in epoch) == expected
-        assert [row.context for row in seen[: len(examples)]] != [row.context for row in seen[len(examples) :]]
+            assert sorted((request.context, request.choices, request.tail) for request in epoch) == expected
+        assert [r.context for r in seen[: len(examples)]] != [r.context for r in seen[len(examples) :]]
         assert len(seen) == 2 * len(examples)
 
 
 def test_when_every_example_is_a_demonstration_all_are_trained_on(
     loaded: dict[str, LanguageModel], examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = trained_rows(monkeypatch)
+    seen = trained_requests(monkeypatch)
     prompt = dataclasses.replace(PROMPT, demonstrations=tuple(Demonstration(e.fields, e.label) for e in examples[:2]))
     finetune(loaded["bert"], prompt, examples[:2], Scripted([0.0] * 2), dataclasses.replace(OPTIONS, epochs=1))
     assert len(seen) == 2
@@ -279,7 +301,7 @@ def test_a_loss_that_is_no_number_is_a_model_error(loaded: dict[str, LanguageMod
 def test_examples_that_are_too_long_are_shortened_as_in_scoring(
     loaded: dict[str, LanguageModel], examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, seen = loaded["llama"], trained_rows(monkeypatch)
+    model, seen = loaded["llama"], trained_requests(monkeypatch)
     long = Example(99, {"text": "The cup was won. " * 200}, "sports")
     finetune(model, PROMPT, [*examples[:3], long], Scripted([0.0] * 2), dataclasses.replace(OPTIONS, epochs=1))
     assert len(seen) == 4

@@ -4,7 +4,7 @@ The engine knows neither prompts nor examples. `Engine` plans and batches; each 
 file with its forward passes.
 """
 
-from autoprompt.engine.engine import Engine, plain_log_probabilities
+from autoprompt.engine.engine import Engine, choice_log_probabilities, plain_log_probabilities, reads_trees
 from autoprompt.engine.request import Request, Row
 
-__all__ = ["Engine", "Request", "Row", "plain_log_probabilities"]
+__all__ = ["Engine", "Request", "Row", "choice_log_probabilities", "plain_log_probabilities", "reads_trees"]

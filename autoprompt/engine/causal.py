@@ -60,8 +60,12 @@ def _past(network: Any, cache: DynamicCache) -> dict[str, DynamicCache]:
     return {"cache" if "cache" in signature(type(network).forward).parameters else "past_key_values": cache}
 
 
-def shared_log_probabilities(model: LanguageModel, requests: Sequence[Request], prefix: int, cache: Cache) -> Tensor:
+def shared_log_probabilities(
+    model: LanguageModel, requests: Sequence[Request], prefix: int, cache: Cache, trained: Tensor | None = None
+) -> Tensor:
     """Summed log-probabilities (B, C) of all choices of requests that share their first `prefix` ids.
+
+    trained: vectors (K, H) that take a gradient, in place of the requests' own.
 
     Each row holds an item's own tokens and behind them its choices but for their last tokens. The
     choices see the prefix, the item and themselves, not each other; their positions all go on from
@@ -84,7 +88,7 @@ def shared_log_probabilities(model: LanguageModel, requests: Sequence[Request], 
     mask = torch.from_numpy(np.where(seen, np.float32(0), np.float32(hidden_value))[:, None]).to(device, dtype)
     inputs = torch.from_numpy(ids).to(device)
     past = DynamicCache([(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1)) for k, v in cache])
-    vectors = [None if r.vectors is None else torch.from_numpy(r.vectors) for r in requests]
+    vectors = [trained if r.vectors is None else torch.from_numpy(r.vectors) for r in requests]
     needed, where = _needed_rows(requests, items)
     body = model.network.base_model
     outputs = body(

@@ -16,7 +16,7 @@ from autoprompt.errors import ModelError
 from autoprompt.models import LanguageModel
 from autoprompt.models.base import common_length
 
-__all__ = ["Engine", "plain_log_probabilities"]
+__all__ = ["Engine", "choice_log_probabilities", "plain_log_probabilities", "reads_trees"]
 
 _PLAIN: dict[str, Callable[[LanguageModel, Sequence[Row]], Tensor]] = {
     "causal": causal.log_probabilities,
@@ -31,6 +31,57 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
 def plain_log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
     """log P(choice | context) of each row (R,), read whole, in one batch, with a gradient where one is on."""
     return _PLAIN[model.family](model, rows)
+
+
+def choice_log_probabilities(
+    model: LanguageModel, requests: Sequence[Request], vectors: Tensor | None = None, tree: bool = False
+) -> Tensor:
+    """log P(choice | context) of all choices (B, C) of requests with C choices each, in one batch.
+
+    With a gradient where one is on; vectors: those of all requests, which take one too. tree: read
+    each context once with all its choices, which `reads_trees` allows.
+    """
+    if tree:
+        return causal.shared_log_probabilities(model, requests, 0, [], vectors)
+    rows = [Row(r.context, choice, r.tail, vectors) for r in requests for choice in r.choices]
+    return plain_log_probabilities(model, rows).reshape(len(requests), -1)
+
+
+@torch.no_grad()
+def reads_trees(model: LanguageModel, requests: Sequence[Request], prefix: int = 0) -> bool:
+    """Whether all choices of a context can be read in one pass: tried once against the plain path.
+
+    prefix: how many leading ids the requests share, to be read once too.
+    """
+    if model.family != "causal" or _slides(model, requests):
+        return False
+    requests = requests[:2]
+    plain = causal.log_probabilities(model, [row for request in requests for row in request.rows()])
+    reason = "its scores differ from the plain path's"
+    try:
+        shared = causal.shared_log_probabilities(model, requests, prefix, _prefix(model, requests[0], prefix))
+        given = torch.cat([row[: len(r.choices)] for row, r in zip(shared, requests, strict=True)])
+        if torch.allclose(given, plain, atol=_TOLERANCE[model.dtype], rtol=0):
+            return True
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError, NotImplementedError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    logging.getLogger("autoprompt").warning("%s cannot share prefixes (%s); the plain path is used", model.name, reason)
+    return False
+
+
+def _slides(model: LanguageModel, requests: Sequence[Request]) -> bool:
+    """Whether an attention window cuts some of the requests: a tree's mask would look past it."""
+    sliding = getattr(model.network.config, "sliding_window", None)
+    return sliding is not None and max(len(r.context) + sum(map(len, r.choices)) for r in requests) >= sliding > 0
+
+
+def _prefix(model: LanguageModel, request: Request, prefix: int) -> causal.Cache:
+    if not prefix:
+        return []
+    vectors = None if request.vectors is None else torch.from_numpy(request.vectors)
+    return causal.prefix_cache(model, request.context[:prefix], vectors)
 
 
 class Engine:
@@ -125,16 +176,14 @@ class Engine:
         """Score a group over its shared prefix; False when that does not pay or is not exact."""
         if self._share is False or len(group) < 2:
             return False
-        longest = max(len(r.context) + sum(map(len, r.choices)) for r in group)
-        sliding = getattr(self.model.network.config, "sliding_window", None)
-        if sliding and longest >= sliding:
+        if _slides(self.model, group):
             return False
         prefix = min(common_length([r.context for r in group]), min(len(r.context) for r in group) - 1)
         if prefix < _SMALLEST_PREFIX:
             return False
         if self._share is None:
             try:
-                self._share = self._sharing_is_exact(group[:2], prefix)
+                self._share = reads_trees(self.model, group, prefix)
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
@@ -142,7 +191,7 @@ class Engine:
             if not self._share:
                 return False
         try:
-            cache = self._prefix(group[0], prefix)
+            cache = _prefix(self.model, group[0], prefix)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -161,28 +210,6 @@ class Engine:
 
         self._in_batches(order, width, prefix, forward)
         return True
-
-    def _prefix(self, request: Request, prefix: int) -> causal.Cache:
-        vectors = None if request.vectors is None else torch.from_numpy(request.vectors)
-        return causal.prefix_cache(self.model, request.context[:prefix], vectors)
-
-    def _sharing_is_exact(self, group: list[Request], prefix: int) -> bool:
-        """Try the shared path once against the plain one; models that it does not fit keep the plain one."""
-        plain = causal.log_probabilities(self.model, [row for request in group for row in request.rows()])
-        reason = "its scores differ from the plain path's"
-        try:
-            shared = causal.shared_log_probabilities(self.model, group, prefix, self._prefix(group[0], prefix))
-            given = torch.cat([row[: len(r.choices)] for row, r in zip(shared, group, strict=True)])
-            if torch.allclose(given, plain, atol=_TOLERANCE[self.model.dtype], rtol=0):
-                return True
-        except torch.OutOfMemoryError:
-            raise
-        except (AttributeError, TypeError, ValueError, RuntimeError, IndexError, NotImplementedError) as error:
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        logging.getLogger("autoprompt").warning(
-            "%s cannot share prefixes (%s); the plain path is used", self.model.name, reason
-        )
-        return False
 
     # -- batches -------------------------------------------------------------------------
 
