@@ -47,7 +47,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from autoprompt.retrieval import vectorizer
 
 SEED = 20
-STEPS = 1800
+STEPS = 2000
 TOKENS_A_STEP = 4096
 POOL = 8  # steps that share a pool of episodes
 MAX_TOKENS = 512
@@ -56,10 +56,10 @@ TEXT_WEIGHT = 0.005
 TEXT_KEPT = 0.05  # the share of the text tokens that enter the loss, at a weight raised to match
 ANSWER_WEIGHT = 0.3  # of the whole vocabulary's cross-entropy; that of the label words alone has 1
 SYMBOL_WEIGHT = 1.2  # of answers that only the examples before them tell
-BLIND_WEIGHT = 0.05  # of symbols that no example before them tells
-UNTOLD_WEIGHT = 0.9  # of answers in front of which neither options nor examples name the labels
-SKEW = 1.5  # how unlike the shares of a task's labels are, as the deviation of their logarithms
-SHOP_SHARES = (0.25, 0.45, 0.12, 0.1, 0.05, 0.02, 0.01)  # of a shop's labels, by their place: deliveries lead
+BLIND_WEIGHT = 0.05  # of answers that cannot be known: symbols that no example before them tells
+UNTOLD_WEIGHT = 2.0  # of answers in front of which neither options nor examples name the labels
+SKEW = 2.0  # how unlike the shares of a task's labels are, as the deviation of their logarithms
+SHOP_SHARES = (0.25, 0.6, 0.08, 0.05, 0.015, 0.004, 0.001)  # of a shop's labels, by their place: deliveries lead
 LEARNING_RATE = 4e-3
 EMBEDDING_RATE = 2e-4  # the embeddings start with a meaning and keep most of it
 VALUE_GAIN = 0.2
@@ -298,7 +298,7 @@ class Sources:
 
     def draw(self, rng: random.Random) -> Task:
         kinds = (self.written, self.shops, self.coarse, self.fine)
-        return rng.choice(rng.choices(kinds, (0.3, 0.38, 0.16, 0.16))[0])
+        return rng.choice(rng.choices(kinds, (0.26, 0.46, 0.14, 0.14))[0])
 
 
 def sources(data: Path) -> Sources:
@@ -398,11 +398,11 @@ def classification(rng: random.Random, task: Task) -> Segments:
     """One prompt with its examples and answers, ready for the tokenizer."""
     labels = rng.sample(sorted(task.texts), min(len(task.texts), rng.choice((2, 3, 4, 4, 5, 6, 7, 8))))
     words = label_words(rng, task, labels)
-    shots = rng.choices(range(9), (0.1, 0.06, 0.08, 0.1, 0.22, 0.12, 0.14, 0.09, 0.09))[0]
+    shots = rng.choices(range(9), (0.45, 0.04, 0.05, 0.06, 0.13, 0.08, 0.08, 0.055, 0.055))[0]
     symbolic = shots >= 2 and rng.random() < 0.3
     noun, question = rng.choice(task.nouns), rng.choice(task.questions)
     instruction = rng.choice(INSTRUCTIONS).format(noun=noun, question=question) if rng.random() < 0.85 else ""
-    listing = options_text(rng, words) if rng.random() < 0.5 else ""
+    listing = options_text(rng, words) if rng.random() < 0.4 else ""
     if symbolic:
         labels, words, listing = _symbolic(rng, labels, words)
     elif rng.random() < 0.05:
@@ -432,7 +432,7 @@ def classification(rng: random.Random, task: Task) -> Segments:
         if symbolic:
             weight = SYMBOL_WEIGHT if word in told else BLIND_WEIGHT
         else:
-            weight = 1.0 if told or listing else UNTOLD_WEIGHT
+            weight = 1.0 if told or listing else BLIND_WEIGHT if examples is _retrieved else UNTOLD_WEIGHT
         told.add(word)
         segments += [Segment(body), Segment(" " + word, weight, tuple(words)), Segment(separator)]
     return segments[:-1]
