@@ -65,6 +65,7 @@ EMBEDDING_RATE = 2e-4  # the embeddings start with a meaning and keep most of it
 VALUE_GAIN = 0.2
 OUTPUT_GAIN = 4.0  # of the last norm: without it the logits are too small to prefer anything
 WINDOW_GAIN = 1.5  # how sharply a head prefers its window at the start
+BARE_FROM = 0.6  # of the steps; from here on, texts that nothing tells the labels of lose most of their words
 DECAY = 1 / 3  # the last share of the steps, over which the learning rate falls to zero
 END = "<|end|>"  # begins every sequence, ends it, and pads it
 KEYWORDS = 25  # a label's most telling words, which stand for it in a part of the episodes
@@ -380,9 +381,10 @@ def options_text(rng: random.Random, words: list[str]) -> str:
     )
 
 
-def disturbed(rng: random.Random, text: str) -> str:
-    if rng.random() < 0.6:  # some words fall out, so that no text is learned by heart
-        lost = rng.random() * 0.4
+def disturbed(rng: random.Random, text: str, bare: bool = False) -> str:
+    """The text with other casing and some words lost; bare: with hardly any left."""
+    if bare or rng.random() < 0.6:  # some words fall out, so that no text is learned by heart
+        lost = rng.random() * (0.95 if bare else 0.4)
         text = " ".join(word for word in text.split() if rng.random() > lost) or text
     style = rng.random()
     if style < 0.1:
@@ -394,8 +396,11 @@ def disturbed(rng: random.Random, text: str) -> str:
     return text
 
 
-def classification(rng: random.Random, task: Task) -> Segments:
-    """One prompt with its examples and answers, ready for the tokenizer."""
+def classification(rng: random.Random, task: Task, bare: bool) -> Segments:
+    """One prompt with its examples and answers, ready for the tokenizer.
+
+    bare: where nothing tells the labels, most of the text is lost, so that the common answers show.
+    """
     labels = rng.sample(sorted(task.texts), min(len(task.texts), rng.choice((2, 3, 4, 4, 5, 6, 7, 8))))
     words = label_words(rng, task, labels)
     shots = rng.choices(range(9), (0.45, 0.04, 0.05, 0.06, 0.13, 0.08, 0.08, 0.055, 0.055))[0]
@@ -423,10 +428,11 @@ def classification(rng: random.Random, task: Task) -> Segments:
     told: set[str] = set()
     examples = _retrieved if shots >= 2 and rng.random() < 0.55 else _drawn
     drawn = examples(rng, task, labels, words, shots + 1)
-    if not (symbolic or listing or examples is _retrieved):
+    untold = not (symbolic or listing or examples is _retrieved)
+    if untold:
         drawn[0] = _common(rng, task, labels, words)
     for text, word in drawn:
-        shown = disturbed(rng, text)
+        shown = disturbed(rng, text, bare and untold and not told)
         body = f'{before} "{shown}"' if quote else f"{before} {shown}"
         body = body.strip() + (f"\n{inside}" if inside else "") + (" " if inline else "\n") + after
         if symbolic:
@@ -513,12 +519,12 @@ def puzzle(rng: random.Random, pairs: list[tuple[str, str]]) -> Segments:
     return segments[:-1]
 
 
-def episode(rng: random.Random, sources: Sources) -> Segments:
+def episode(rng: random.Random, sources: Sources, bare: bool = False) -> Segments:
     kind = rng.random()
     if kind < 0.05:
         return puzzle(rng, rng.choice(sources.pairs))
     task = sources.draw(rng)
-    return description(rng, task) if kind < 0.14 else classification(rng, task)
+    return description(rng, task) if kind < 0.14 else classification(rng, task, bare)
 
 
 # -- tokens and batches --------------------------------------------------------------------------
@@ -612,16 +618,17 @@ class Batch:
     choices: Tensor  # (N, MOST_CHOICES), first tokens, the right one first; -1 where there are fewer
 
 
-def batches(step: int, tokenizer: Tokenizer, sources: Sources) -> list[Batch]:
+def batches(step: int, steps: int, tokenizer: Tokenizer, sources: Sources) -> list[Batch]:
     """The micro-batches of one step, rows of like length together.
 
     `POOL` steps share one pool of episodes, sorted by length, so that little is padding.
     """
     rng = random.Random(SEED * 1_000_003 + step // POOL)
+    bare = step // POOL * POOL >= BARE_FROM * steps
     rows: list[Row] = []
     tokens = 0
     while tokens < POOL * TOKENS_A_STEP:
-        rows.append(encoded(rng, tokenizer, episode(rng, sources)))
+        rows.append(encoded(rng, tokenizer, episode(rng, sources, bare)))
         tokens += len(rows[-1].ids)
     rows.sort(key=lambda row: len(row.ids))
     packed, start = [], 0
@@ -830,7 +837,7 @@ def train(sources: Sources, out: Path, steps: int) -> None:
     began, tokens = time.monotonic(), 0
     right, asked = torch.zeros(3, MAX_TOKENS), torch.zeros(3, MAX_TOKENS)
     for step in range(start, steps):
-        parts = batches(step, tokenizer, sources)
+        parts = batches(step, steps, tokenizer, sources)
         scale = sum(float(part.scales.sum()) for part in parts)
         for part in parts:
             text, answers, correct = losses(model, reader, part)
