@@ -38,8 +38,14 @@ def log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
     at_token = [len(row.context) - 1 + j for row in rows for j in range(len(row.choice))]
     wanted = torch.tensor([token for row in rows for token in row.choice], device=device)
     logits = outputs.logits[torch.tensor(at_row, device=device), torch.tensor(at_token, device=device)].float()
-    scores = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
-    return torch.zeros(len(rows), device=device).index_add(0, torch.tensor(at_row, device=device), scores)
+    scores = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0].to(_sum_dtype(device))
+    summed: Tensor = scores.new_zeros(len(rows)).index_add(0, torch.tensor(at_row, device=device), scores)
+    return summed.float()
+
+
+def _sum_dtype(device: torch.device) -> torch.dtype:
+    """Many tokens' log-probabilities are summed in float64, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _takes_positions(model: LanguageModel) -> bool:
@@ -102,8 +108,9 @@ def shared_log_probabilities(
     hidden = outputs.last_hidden_state[at_row, at_token]
     scores = model.network.get_output_embeddings()(hidden).float().log_softmax(-1)
     source, wanted, request_of, choice_of = (torch.tensor(column, device=device) for column in zip(*where, strict=True))
-    summed = torch.zeros(len(requests), max(len(r.choices) for r in requests), device=device)
-    return summed.index_put((request_of, choice_of), scores[source, wanted], accumulate=True)
+    summed = torch.zeros(len(requests), max(len(r.choices) for r in requests), device=device, dtype=_sum_dtype(device))
+    wanted_scores = scores[source, wanted].to(summed.dtype)
+    return summed.index_put((request_of, choice_of), wanted_scores, accumulate=True).float()
 
 
 def _label_tree(item: Ids, choices: Sequence[Ids]) -> tuple[Ids, NDArray[np.bool_], list[int]]:

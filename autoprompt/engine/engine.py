@@ -88,7 +88,8 @@ class Engine:
     """Scores token requests on one model.
 
     batch_tokens: the most tokens of one forward pass, padding included; halved when memory runs
-    out. share: whether causal models may reuse prefixes; the results are the same within 1e-4.
+    out. share: whether causal models may read all choices
+    of a context at once and reuse prefixes; the results are the same within 1e-4.
 
     >>> from autoprompt.models import load_model
     >>> engine = Engine(load_model("builtin"))
@@ -101,7 +102,8 @@ class Engine:
         self.model = model
         self.batch_tokens = batch_tokens or (16384 if model.device.type == "cuda" else 2048)
         self._counted = [0]
-        self._share: bool | None = None if share and model.family == "causal" else False
+        self._share = share and model.family == "causal"
+        self._exact: dict[bool, bool] = {}  # whether trees are, with a prefix and without
 
     @property
     def tokens(self) -> int:
@@ -136,7 +138,7 @@ class Engine:
         scored: list[NDArray[np.float64]] = [np.empty(0)] * len(unique)
         plain: list[int] = []
         for members in groups.values():
-            if not self._score_shared([unique[i] for i in members], members, scored):
+            if not self._score_trees([unique[i] for i in members], members, scored):
                 plain += members
         for soft in (False, True):  # not mixed: a batch with vectors is read as embeddings
             self._score_plain(unique, [i for i in plain if (unique[i].vectors is not None) == soft], scored)
@@ -170,27 +172,20 @@ class Engine:
 
         self._in_batches(members, width, 0, forward)
 
-    # -- shared: one pass over what a group begins with -----------------------------------
+    # -- trees: all choices in one pass, over what a group begins with --------------------
 
-    def _score_shared(self, group: list[Request], members: list[int], scored: list[NDArray[np.float64]]) -> bool:
-        """Score a group over its shared prefix; False when that does not pay or is not exact."""
-        if self._share is False or len(group) < 2:
-            return False
-        if _slides(self.model, group):
+    def _score_trees(self, group: list[Request], members: list[int], scored: list[NDArray[np.float64]]) -> bool:
+        """Score a group over its shared prefix, if it pays to share; False when that is not exact."""
+        if not self._share or _slides(self.model, group):
             return False
         prefix = min(common_length([r.context for r in group]), min(len(r.context) for r in group) - 1)
-        if prefix < _SMALLEST_PREFIX:
-            return False
-        if self._share is None:
-            try:
-                self._share = reads_trees(self.model, group, prefix)
-            except RuntimeError as error:
-                if not _out_of_memory(error):
-                    raise
-                return False
-            if not self._share:
-                return False
+        if len(group) < 2 or prefix < _SMALLEST_PREFIX:
+            prefix = 0
         try:
+            if bool(prefix) not in self._exact:
+                self._exact[bool(prefix)] = reads_trees(self.model, group, prefix)
+            if not self._exact[bool(prefix)]:
+                return False
             cache = _prefix(self.model, group[0], prefix)
         except RuntimeError as error:
             if not _out_of_memory(error):
