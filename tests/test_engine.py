@@ -417,6 +417,22 @@ def test_a_shared_prefix_is_read_once(
     assert shared * 3 < plain
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", ["plain", "vectors at start"])
+def test_contexts_that_begin_unlike_are_each_read_once_with_all_their_choices(
+    name: str, family: str, loaded: dict[str, LanguageModel]
+) -> None:
+    model, generator = loaded[family], np.random.default_rng(3)
+    vectors = grid(model)["vectors at start"].soft.vectors if name != "plain" else None  # type: ignore[union-attr]
+    marks = () if vectors is None else tuple(-1 - k for k in range(len(vectors)))
+    contexts = [(5 + n, *marks, *map(int, generator.integers(5, 60, 3 + 4 * n))) for n in range(6)]
+    requests = [Request(c, ((40,), (41, 42, 43), (41, 44)), (), vectors, "one") for c in contexts]
+    trees, plain = Engine(model), Engine(model, share=False)
+    assert worst(trees.score(requests), plain.score(requests)) < LAW
+    assert trees.tokens == sum(len(c) + 3 for c in contexts)
+    assert worst([trees.score([r])[0] for r in requests], plain.score(requests)) < LAW
+
+
 def test_equal_requests_are_computed_once(loaded: dict[str, LanguageModel]) -> None:
     for model in loaded.values():
         request = Request((3, 4, 5, 6), ((7,), (8, 9)), (10,) if model.family == "masked" else ())

@@ -47,7 +47,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from autoprompt.retrieval import vectorizer
 
 SEED = 20
-STEPS = 2000
 TOKENS_A_STEP = 4096
 POOL = 8  # steps that share a pool of episodes
 MAX_TOKENS = 512
@@ -57,7 +56,6 @@ TEXT_KEPT = 0.05  # the share of the text tokens that enter the loss, at a weigh
 ANSWER_WEIGHT = 0.3  # of the whole vocabulary's cross-entropy; that of the label words alone has 1
 SYMBOL_WEIGHT = 1.2  # of answers that only the examples before them tell
 BLIND_WEIGHT = 0.05  # of answers that cannot be known: symbols that no example before them tells
-UNTOLD_WEIGHT = 2.0  # of answers in front of which neither options nor examples name the labels
 SKEW = 2.0  # how unlike the shares of a task's labels are, as the deviation of their logarithms
 SHOP_SHARES = (0.25, 0.6, 0.08, 0.05, 0.015, 0.004, 0.001)  # of a shop's labels, by their place: deliveries lead
 LEARNING_RATE = 4e-3
@@ -65,7 +63,6 @@ EMBEDDING_RATE = 2e-4  # the embeddings start with a meaning and keep most of it
 VALUE_GAIN = 0.2
 OUTPUT_GAIN = 4.0  # of the last norm: without it the logits are too small to prefer anything
 WINDOW_GAIN = 1.5  # how sharply a head prefers its window at the start
-BARE_FROM = 0.6  # of the steps; from here on, texts that nothing tells the labels of lose most of their words
 DECAY = 1 / 3  # the last share of the steps, over which the learning rate falls to zero
 END = "<|end|>"  # begins every sequence, ends it, and pads it
 KEYWORDS = 25  # a label's most telling words, which stand for it in a part of the episodes
@@ -172,6 +169,26 @@ SYMBOLS = (
     ("X", "Y", "Z", "W", "V", "U", "T", "S"),
     ("yes", "no", "maybe", "never", "often", "always", "soon", "later"),
 )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps `first` to `last` - 1, and how they teach.
+
+    rate: the factor of all learning rates. untold: the weight of answers in front of which neither
+    options nor examples name the labels. bare: from this step on, the texts of such answers lose
+    most of their words, so that the common labels show.
+    """
+
+    first: int
+    last: int
+    rate: float
+    untold: float
+    bare: int
+
+
+# what prompts and texts say; then, shortly, what is likely where they say nothing
+STAGES = (Stage(0, 2000, 1.0, 2.0, 1200), Stage(2000, 2500, 0.35, 5.0, 2000))
 
 
 @dataclass(frozen=True)
@@ -396,11 +413,8 @@ def disturbed(rng: random.Random, text: str, bare: bool = False) -> str:
     return text
 
 
-def classification(rng: random.Random, task: Task, bare: bool) -> Segments:
-    """One prompt with its examples and answers, ready for the tokenizer.
-
-    bare: where nothing tells the labels, most of the text is lost, so that the common answers show.
-    """
+def classification(rng: random.Random, task: Task, stage: Stage, bare: bool) -> Segments:
+    """One prompt with its examples and answers, ready for the tokenizer."""
     labels = rng.sample(sorted(task.texts), min(len(task.texts), rng.choice((2, 3, 4, 4, 5, 6, 7, 8))))
     words = label_words(rng, task, labels)
     shots = rng.choices(range(9), (0.45, 0.04, 0.05, 0.06, 0.13, 0.08, 0.08, 0.055, 0.055))[0]
@@ -438,7 +452,7 @@ def classification(rng: random.Random, task: Task, bare: bool) -> Segments:
         if symbolic:
             weight = SYMBOL_WEIGHT if word in told else BLIND_WEIGHT
         else:
-            weight = 1.0 if told or listing else BLIND_WEIGHT if examples is _retrieved else UNTOLD_WEIGHT
+            weight = 1.0 if told or listing else BLIND_WEIGHT if examples is _retrieved else stage.untold
         told.add(word)
         segments += [Segment(body), Segment(" " + word, weight, tuple(words)), Segment(separator)]
     return segments[:-1]
@@ -519,12 +533,12 @@ def puzzle(rng: random.Random, pairs: list[tuple[str, str]]) -> Segments:
     return segments[:-1]
 
 
-def episode(rng: random.Random, sources: Sources, bare: bool = False) -> Segments:
+def episode(rng: random.Random, sources: Sources, stage: Stage = STAGES[0], bare: bool = False) -> Segments:
     kind = rng.random()
     if kind < 0.05:
         return puzzle(rng, rng.choice(sources.pairs))
     task = sources.draw(rng)
-    return description(rng, task) if kind < 0.14 else classification(rng, task, bare)
+    return description(rng, task) if kind < 0.14 else classification(rng, task, stage, bare)
 
 
 # -- tokens and batches --------------------------------------------------------------------------
@@ -618,17 +632,17 @@ class Batch:
     choices: Tensor  # (N, MOST_CHOICES), first tokens, the right one first; -1 where there are fewer
 
 
-def batches(step: int, steps: int, tokenizer: Tokenizer, sources: Sources) -> list[Batch]:
+def batches(step: int, stage: Stage, tokenizer: Tokenizer, sources: Sources) -> list[Batch]:
     """The micro-batches of one step, rows of like length together.
 
     `POOL` steps share one pool of episodes, sorted by length, so that little is padding.
     """
     rng = random.Random(SEED * 1_000_003 + step // POOL)
-    bare = step // POOL * POOL >= BARE_FROM * steps
+    bare = step // POOL * POOL >= stage.bare
     rows: list[Row] = []
     tokens = 0
     while tokens < POOL * TOKENS_A_STEP:
-        rows.append(encoded(rng, tokenizer, episode(rng, sources, bare)))
+        rows.append(encoded(rng, tokenizer, episode(rng, sources, stage, bare)))
         tokens += len(rows[-1].ids)
     rows.sort(key=lambda row: len(row.ids))
     packed, start = [], 0
@@ -809,49 +823,53 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
     ]
 
 
-def rate(step: int, steps: int) -> float:
-    return min(1.0, (step + 1) / 20, (steps - step) / (DECAY * steps))
+def rate(step: int, stage: Stage) -> float:
+    left = (stage.last - step) / (DECAY * (stage.last - stage.first))
+    return stage.rate * min(1.0, (step - stage.first + 1) / 20, left)
 
 
-def train(sources: Sources, out: Path, steps: int) -> None:
-    checkpoint, vocabulary = out / "checkpoint.pt", out / "checkpoint.tokenizer.json"
-    if not checkpoint.exists():
+def train(sources: Sources, out: Path, stage: Stage) -> None:
+    """Teach one stage; all but the first go on from the model in `out`, as it was saved."""
+    checkpoint, vocabulary = out / "checkpoint.pt", out / "tokenizer.json"
+    if stage.first == 0 and not checkpoint.exists():
         train_tokenizer(sources).save(str(vocabulary))
     tokenizer = Tokenizer.from_file(str(vocabulary))
     torch.manual_seed(SEED)
     model = LlamaForCausalLM(LlamaConfig(**CONFIG))
+    if stage.first:
+        model = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32)
     model.train()
     tuners = optimizers(model)
     rates = [tuner.param_groups[0]["lr"] for tuner in tuners]
-    start = 0
-    if not checkpoint.exists():
-        initialize(model, meaning(tokenizer, sources))
-    else:
+    start = stage.first
+    if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         start = state["step"]
         model.load_state_dict(state["model"])
         for tuner, saved in zip(tuners, state["tuners"], strict=True):
             tuner.load_state_dict(saved)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, steps {start} to {steps}", flush=True)
+    elif stage.first == 0:
+        initialize(model, meaning(tokenizer, sources))
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, steps {start} to {stage.last}", flush=True)
     reader = torch.compile(model.model, dynamic=True)
     began, tokens = time.monotonic(), 0
     right, asked = torch.zeros(3, MAX_TOKENS), torch.zeros(3, MAX_TOKENS)
-    for step in range(start, steps):
-        parts = batches(step, steps, tokenizer, sources)
+    for step in range(start, stage.last):
+        parts = batches(step, stage, tokenizer, sources)
         scale = sum(float(part.scales.sum()) for part in parts)
         for part in parts:
             text, answers, correct = losses(model, reader, part)
             loss = (text + (answers * part.scales).sum()) / scale
             loss.backward()  # type: ignore[no-untyped-call]
             tokens += part.ids.numel()
-            for kind, weight in enumerate((1.0, SYMBOL_WEIGHT, UNTOLD_WEIGHT)):
+            for kind, weight in enumerate((1.0, SYMBOL_WEIGHT, stage.untold)):
                 told = part.scales == weight
                 right[kind].index_add_(0, part.seen[told], correct[told].float())
                 asked[kind].index_add_(0, part.seen[told], torch.ones(int(told.sum())))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for tuner, full in zip(tuners, rates, strict=True):
             for group in tuner.param_groups:
-                group["lr"] = full * rate(step, steps)
+                group["lr"] = full * rate(step, stage)
             tuner.step()
             tuner.zero_grad(set_to_none=True)
         if (step + 1) % 50 == 0:
@@ -867,7 +885,6 @@ def train(sources: Sources, out: Path, steps: int) -> None:
             (out / "checkpoint.new").rename(checkpoint)
     save(model, tokenizer, out)
     checkpoint.unlink(missing_ok=True)
-    vocabulary.unlink()
 
 
 def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
@@ -884,10 +901,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the builtin model.")
     parser.add_argument("--data", type=Path, required=True, help="folder with the public data sets")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the model is written")
-    parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    train(sources(options.data), options.out, options.steps)
+    checkpoint, texts = options.out / "checkpoint.pt", sources(options.data)
+    done = torch.load(checkpoint, weights_only=True)["step"] if checkpoint.exists() else 0
+    for stage in STAGES:
+        if done < stage.last:
+            train(texts, options.out, stage)
 
 
 if __name__ == "__main__":
