@@ -10,16 +10,16 @@ demonstrations shows them; in a part the label words are arbitrary symbols, so t
 examples tell the mapping: both make demonstrations matter to the model. Where neither options nor
 examples name the labels, some are the answer far more often than others, as in a real inbox: so
 the model leans to common answers, as large ones do (Zhao et al. 2021), until options, examples or
-calibration set it right. The loss is cross-entropy
-on the label tokens, over the whole vocabulary and, heavier, over the label words of the episode
-alone, which is how a prompt is scored; and, much lighter, cross-entropy on all other text (weight `TEXT_WEIGHT`).
+calibration set it right. The loss is cross-entropy on the label tokens, over the whole vocabulary
+and, heavier, over the label words of the episode alone, which is how a prompt is scored; and, much
+lighter, cross-entropy on all other text (weight `TEXT_WEIGHT`).
 
 `--data` is a folder with `banking77/train.jsonl` (CC-BY-4.0), `clinc150/train.jsonl` (CC-BY-3.0)
 and `instruction_induction/*.train.jsonl` (MIT); fields `text`/`label` and `input`/`target`. The
 other texts stand in `texts/` beside this file and were written for this project.
 
-Every batch is drawn from (seed, step) alone and the learning rate is flat until its final decay,
-so that a killed training goes on from its last checkpoint to the same weights.
+Every batch is drawn from (seed, step) alone, so that a training killed within a stage goes on from
+its last checkpoint to the same weights.
 """
 
 from __future__ import annotations
