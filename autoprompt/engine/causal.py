@@ -71,7 +71,7 @@ def shared_log_probabilities(
 ) -> Tensor:
     """Summed log-probabilities (B, C) of all choices of requests that share their first `prefix` ids.
 
-    trained: vectors (K, H) that take a gradient, in place of the requests' own.
+    trained: vectors (K, H), which may take a gradient, of the requests that have none of their own.
 
     Each row holds an item's own tokens and behind them its choices but for their last tokens. The
     choices see the prefix, the item and themselves, not each other; their positions all go on from

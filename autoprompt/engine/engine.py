@@ -88,8 +88,8 @@ class Engine:
     """Scores token requests on one model.
 
     batch_tokens: the most tokens of one forward pass, padding included; halved when memory runs
-    out. share: whether causal models may read all choices
-    of a context at once and reuse prefixes; the results are the same within 1e-4.
+    out. share: whether causal models may read all choices of a context at once and reuse prefixes;
+    the results are the same within 1e-4.
 
     >>> from autoprompt.models import load_model
     >>> engine = Engine(load_model("builtin"))

@@ -368,9 +368,8 @@ def label_words(rng: random.Random, task: Task, labels: list[str]) -> list[str]:
     """One word a label, all distinct; the first ones of each list are the likelier."""
     chosen: list[str] = []
     telling = task.keywords
-    if rng.random() < 0.3 and all(
-        len(telling[label]) >= 5 for label in labels
-    ):  # a word of its texts: so many words that none is learned as a class's name
+    # a word of its texts: so many words that none is learned as a class's name
+    if rng.random() < 0.3 and all(len(telling[label]) >= 5 for label in labels):
         for label in labels:
             free = [word for word in telling[label] if word not in chosen] or [label.replace("_", " ")]
             chosen.append(rng.choice(free))
