@@ -1,23 +1,24 @@
-"""Causal models: rows one by one (the reference), and all choices of many items over a shared prefix."""
+"""Causal models: rows one by one (the reference), and trees of contexts and choices in packed passes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import signature
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache
 
-from autoprompt.engine.request import Ids, Request, Row, embedded, padded
+from autoprompt.engine.attention import Chain, Pack, Span, blocks_of, reading
+from autoprompt.engine.request import Ids, Row, embedded, padded
+from autoprompt.engine.tree import LabelTree
 from autoprompt.models import LanguageModel
 
-__all__ = ["log_probabilities", "prefix_cache", "shared_log_probabilities"]
+__all__ = ["Leaf", "Segment", "Vectors", "hidden_states", "label_scores", "log_probabilities", "pack_of", "read_trunks"]
 
-Cache = list[tuple[Tensor, Tensor]]
+_OUTPUT_NUMBERS = 2**22  # logits at a time: on a CPU they stay in its cache
 
 
 def log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
@@ -52,97 +53,140 @@ def _takes_positions(model: LanguageModel) -> bool:
     return not getattr(model.network.config, "is_hybrid", False) and "mamba" not in model.network.config.model_type
 
 
-def prefix_cache(model: LanguageModel, prefix: Ids, vectors: Tensor | None) -> Cache:
-    """Keys and values of every layer for a prefix, each (1, heads, P, D)."""
-    ids = torch.tensor([prefix], device=model.device)
-    cache = DynamicCache()
-    model.network(**embedded(model, ids, [vectors]), **_past(model.network, cache), use_cache=True, logits_to_keep=1)
-    layers: list[Any] = cache.layers
-    return [(layer.keys, layer.values) for layer in layers]
+# -- packed passes ---------------------------------------------------------------------------
 
 
-def _past(network: Any, cache: DynamicCache) -> dict[str, DynamicCache]:
-    """The cache by the name that the network takes it under: transformers renamed it in 5.24."""
-    return {"cache" if "cache" in signature(type(network).forward).parameters else "past_key_values": cache}
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Tokens of a beginning that go on from `chain`, to be kept."""
+
+    ids: Ids
+    chain: Chain | None
+
+    @property
+    def start(self) -> int:
+        return 0 if self.chain is None else self.chain.length
 
 
-def shared_log_probabilities(
-    model: LanguageModel, requests: Sequence[Request], prefix: int, cache: Cache, trained: Tensor | None = None
-) -> Tensor:
-    """Summed log-probabilities (B, C) of all choices of requests that share their first `prefix` ids.
+@dataclass(frozen=True, eq=False)
+class Leaf(Segment):
+    """The last tokens of a context, with the tree of its choices."""
 
-    trained: vectors (K, H), which may take a gradient, of the requests that have none of their own.
+    tree: LabelTree
 
-    Each row holds an item's own tokens and behind them its choices but for their last tokens. The
-    choices see the prefix, the item and themselves, not each other; their positions all go on from
-    the item's end. So each item is read once, whatever the number of choices.
-    """
-    device, dtype = model.device, model.dtype
-    items = [request.context[prefix:] for request in requests]
-    rows, parents, positions = zip(*map(_label_tree, items, [r.choices for r in requests]), strict=True)
-    width = max(map(len, rows))
-    # built in numpy: many small tensors would each wake torch's threads
-    ids, places = np.zeros((len(rows), width), np.int64), np.zeros((len(rows), width), np.int64)
-    seen = np.zeros((len(rows), width, prefix + width), bool)
-    seen[:, :, :prefix] = True
-    seen[:, np.arange(width), prefix + np.arange(width)] = True
-    for at, (row, visible, position) in enumerate(zip(rows, parents, positions, strict=True)):
-        ids[at, : len(row)] = row
-        places[at, : len(row)] = position
-        seen[at, : len(row), prefix : prefix + len(row)] |= visible
-    hidden_value = float(torch.finfo(dtype).min)
-    mask = torch.from_numpy(np.where(seen, np.float32(0), np.float32(hidden_value))[:, None]).to(device, dtype)
-    inputs = torch.from_numpy(ids).to(device)
-    past = DynamicCache([(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1)) for k, v in cache])
-    vectors = [trained if r.vectors is None else torch.from_numpy(r.vectors) for r in requests]
-    needed, where = _needed_rows(requests, items)
+    @property
+    def tokens(self) -> int:
+        return len(self.ids) + len(self.tree.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Vectors (K, H) in place of ids: id -1-k stands for row k. They may take a gradient."""
+
+    rows: Tensor | None = None
+
+
+def pack_of(model: LanguageModel, segments: Sequence[Segment], keep: bool = False) -> tuple[Pack, NDArray[np.int64]]:
+    """Segments on the same chain behind each other in one pass; their ids (T,)."""
+    ids: list[int] = []
+    depths: list[NDArray[np.int64]] = []
+    visible: list[NDArray[np.bool_] | None] = []
+    places: list[int] = []
+    spans: list[Span] = []
+    for segment in segments:
+        places.append(len(ids))
+        ids += segment.ids
+        count = len(segment.ids)
+        if isinstance(segment, Leaf) and segment.tree.ids:
+            ids += segment.tree.ids
+            depth = np.concatenate([np.arange(count), count + np.asarray(segment.tree.depths)])
+            visible.append(segment.tree.visible)
+        else:
+            depth = np.arange(count)
+            visible.append(None)
+        depths.append(segment.start + depth)
+        if segment.chain is not None:
+            if spans and spans[-1].chain is segment.chain:
+                spans[-1] = Span(spans[-1].start, len(ids), segment.chain)
+            else:
+                spans.append(Span(places[-1], len(ids), segment.chain))
+    blocks = blocks_of(places, depths, visible, model.device)
+    return Pack(np.concatenate(depths), blocks, spans, keep), np.asarray(ids, dtype=np.int64)
+
+
+def hidden_states(model: LanguageModel, pack: Pack, ids: NDArray[np.int64], vectors: Vectors) -> Tensor:
+    """The last hidden states (T, H) of a pass."""
+    device = model.device
     body = model.network.base_model
-    outputs = body(
-        **embedded(model, inputs, vectors),
-        attention_mask=mask,
-        position_ids=torch.from_numpy(places + prefix).to(device),
-        **_past(body, past),
-        use_cache=True,
-    )
-    at_row, at_token = (torch.tensor(column, device=device) for column in zip(*needed, strict=True))
-    hidden = outputs.last_hidden_state[at_row, at_token]
-    scores = model.network.get_output_embeddings()(hidden).float().log_softmax(-1)
-    source, wanted, request_of, choice_of = (torch.tensor(column, device=device) for column in zip(*where, strict=True))
-    summed = torch.zeros(len(requests), max(len(r.choices) for r in requests), device=device, dtype=_sum_dtype(device))
-    wanted_scores = scores[source, wanted].to(summed.dtype)
-    return summed.index_put((request_of, choice_of), wanted_scores, accumulate=True).float()
+    with reading(model.network, pack):
+        outputs = body(
+            **embedded(model, torch.from_numpy(ids)[None].to(device), [vectors.rows if ids.min() < 0 else None]),
+            position_ids=torch.from_numpy(pack.positions)[None].to(device),
+            use_cache=False,
+        )
+    found: Tensor = outputs.last_hidden_state[0]
+    return found
 
 
-def _label_tree(item: Ids, choices: Sequence[Ids]) -> tuple[Ids, NDArray[np.bool_], list[int]]:
-    """Ids, visibility (T, T) and positions of an item with its choices' inner tokens behind it."""
-    ids, positions = list(item), list(range(len(item)))
-    total = len(item) + sum(len(choice) - 1 for choice in choices)
-    visible = np.zeros((total, total), bool)
-    visible[:, : len(item)] = True
-    visible[: len(item), : len(item)] = np.tri(len(item), dtype=bool)
-    for choice in choices:
-        start, count = len(ids), len(choice) - 1
-        ids += choice[:-1]
-        positions += range(len(item), len(item) + count)
-        visible[start : start + count, start : start + count] = np.tri(count, dtype=bool)
-    return tuple(ids), visible, positions
+def read_trunks(model: LanguageModel, segments: Sequence[Segment], vectors: Vectors) -> list[Chain]:
+    """The chains of beginnings, each with all that it goes on from."""
+    pack, ids = pack_of(model, segments, keep=True)
+    hidden_states(model, pack, ids, vectors)
+    chains = []
+    start = 0
+    for segment in segments:
+        stop = start + len(segment.ids)
+        layers = {}
+        for layer, (keys, values) in pack.kept.items():
+            new = keys[:, :, start:stop], values[:, :, start:stop]
+            if segment.chain is None:
+                layers[layer] = (new[0].contiguous(), new[1].contiguous())
+            else:
+                old = segment.chain.layers[layer]
+                layers[layer] = (torch.cat([old[0], new[0]], 2), torch.cat([old[1], new[1]], 2))
+        chains.append(Chain(layers, segment.start + len(segment.ids)))
+        start = stop
+    return chains
 
 
-def _needed_rows(
-    requests: Sequence[Request], items: Sequence[Ids]
-) -> tuple[list[tuple[int, int]], list[tuple[int, int, int, int]]]:
-    """The (row, token) places that predict something, and for every token of every choice
-    (index of its place, token id, request, choice)."""
-    needed: list[tuple[int, int]] = []
-    where: list[tuple[int, int, int, int]] = []
-    for b, (request, item) in enumerate(zip(requests, items, strict=True)):
-        first = len(needed)
-        needed.append((b, len(item) - 1))
-        start = len(item)
-        for c, choice in enumerate(request.choices):
-            where.append((first, choice[0], b, c))
-            for j, token in enumerate(choice[1:]):
-                where.append((len(needed), token, b, c))
-                needed.append((b, start + j))
-            start += len(choice) - 1
-    return needed, where
+def label_scores(model: LanguageModel, leaves: Sequence[Leaf], vectors: Vectors) -> Tensor:
+    """Summed log-probabilities (B, C) of the choices of leaves; float32, with a gradient where one is on.
+
+    Only the tokens that something follows go through the output matrix. Rows with fewer choices
+    are filled with zeros.
+    """
+    device = model.device
+    pack, ids = pack_of(model, leaves)
+    hidden = hidden_states(model, pack, ids, vectors)
+    rows: list[int] = []  # packed tokens that predict
+    entries: list[tuple[int, int, int, int]] = []  # which of these rows, token, leaf, choice
+    start = 0
+    for b, leaf in enumerate(leaves):
+        first, last = len(rows), start + len(leaf.ids) - 1
+        rows += range(last, last + leaf.tree.places)
+        entries += [
+            (first + place, token, b, c) for c, choice in enumerate(leaf.tree.choices) for place, token in choice
+        ]
+        start += leaf.tokens
+    table = np.array(sorted(entries), dtype=np.int64).T.copy()
+    at, wanted, leaf_of, choice_of = (torch.from_numpy(column).to(device) for column in table)
+    scores = _picked(model, hidden[torch.tensor(rows, device=device)], at, wanted).to(_sum_dtype(device))
+    summed = torch.zeros(len(leaves), max(len(x.tree.choices) for x in leaves), device=device, dtype=scores.dtype)
+    return summed.index_put((leaf_of, choice_of), scores, accumulate=True).float()
+
+
+def _picked(model: LanguageModel, hidden: Tensor, at: Tensor, wanted: Tensor) -> Tensor:
+    """log P(wanted token | row `at`) (E,), the rows (R, H) a few at a time; `at` is sorted."""
+    head: Any = model.network.get_output_embeddings()
+    cap = getattr(model.network.config.get_text_config(), "final_logit_softcapping", None)
+    size = max(32, _OUTPUT_NUMBERS // head.weight.shape[0])
+    found = []
+    bounds = torch.searchsorted(at, torch.arange(0, len(hidden) + size, size, device=at.device)).tolist()
+    for n, start in enumerate(range(0, len(hidden), size)):
+        logits = head(hidden[start : start + size]).float()
+        if cap is not None:
+            logits = torch.tanh(logits / cap) * cap
+        scores = logits.log_softmax(-1)
+        part = slice(bounds[n], bounds[n + 1])
+        found.append(scores[at[part] - start, wanted[part]])
+    return torch.cat(found)

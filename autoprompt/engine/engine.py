@@ -1,9 +1,9 @@
-"""The plan of a grid of requests: what is read once, what goes into a batch, what if memory runs out."""
+"""The door of the engine: what was asked before, what goes which way, and what holds for the answers."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoprompt.engine import causal, masked, seq2seq
-from autoprompt.engine.request import Request, Row
+from autoprompt.engine.batches import Budget, out_of_memory
+from autoprompt.engine.causal import Leaf, Vectors
+from autoprompt.engine.grid import Grid
+from autoprompt.engine.request import Ids, Request, Row
+from autoprompt.engine.tree import label_tree
 from autoprompt.errors import ModelError
 from autoprompt.models import LanguageModel
-from autoprompt.models.base import common_length
 
 __all__ = ["Engine", "choice_log_probabilities", "plain_log_probabilities", "reads_trees"]
 
@@ -23,9 +26,9 @@ _PLAIN: dict[str, Callable[[LanguageModel, Sequence[Row]], Tensor]] = {
     "seq2seq": seq2seq.log_probabilities,
     "masked": masked.log_probabilities,
 }
-_SMALLEST_PREFIX = 8  # a shorter shared beginning does not repay its own pass
-_PREFIX_SHARE = 8  # a batch may hold this many times its budget in cached prefix tokens
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
+_TOKENS = {"cpu": 2048, "cuda": 16384}  # of one pass
+_KEPT_BYTES = {"cpu": 2**28, "cuda": 2**32}  # of keys and values between passes
 
 
 def plain_log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
@@ -42,54 +45,72 @@ def choice_log_probabilities(
     each context once with all its choices, which `reads_trees` allows.
     """
     if tree:
-        return causal.shared_log_probabilities(model, requests, 0, [], vectors)
+        leaves = [Leaf(request.context, None, label_tree(request.choices)) for request in requests]
+        return causal.label_scores(model, leaves, Vectors(vectors))
     rows = [Row(r.context, choice, r.tail, vectors) for r in requests for choice in r.choices]
     return plain_log_probabilities(model, rows).reshape(len(requests), -1)
 
 
 @torch.no_grad()
-def reads_trees(model: LanguageModel, requests: Sequence[Request], prefix: int = 0) -> bool:
-    """Whether all choices of a context can be read in one pass: tried once against the plain path.
+def reads_trees(model: LanguageModel, requests: Sequence[Request]) -> bool:
+    """Whether a causal model can be read in packed passes over trees: tried once against the plain path.
 
-    prefix: how many leading ids the requests share, to be read once too.
+    The trial's tokens are drawn from the requests; it has beginnings that are shared, and choices
+    of several tokens.
     """
-    if model.family != "causal" or _slides(model, requests):
+    if model.family != "causal" or (reason := _not_covered(model)):
+        if model.family == "causal":
+            _plain_from_now_on(model, reason)
         return False
-    requests = requests[:2]
-    plain = causal.log_probabilities(model, [row for request in requests for row in request.rows()])
+    trial = _trial(requests)
+    plain = causal.log_probabilities(model, [row for request in trial for row in request.rows()])
     reason = "its scores differ from the plain path's"
     try:
-        shared = causal.shared_log_probabilities(model, requests, prefix, _prefix(model, requests[0], prefix))
-        given = torch.cat([row[: len(r.choices)] for row, r in zip(shared, requests, strict=True)])
+        budget = Budget(_TOKENS["cpu"], _KEPT_BYTES["cpu"], model.device)
+        found = Grid.of(trial, model).with_saving(4).score(model, budget, lambda tokens: None)
+        given = torch.from_numpy(np.concatenate(found)).to(plain)
         if torch.allclose(given, plain, atol=_TOLERANCE[model.dtype], rtol=0):
             return True
+        if not plain.isfinite().all():
+            return True  # the caller will say so
     except torch.OutOfMemoryError:
         raise
-    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError, NotImplementedError) as error:
+    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError, KeyError, NotImplementedError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    logging.getLogger("autoprompt").warning("%s cannot share prefixes (%s); the plain path is used", model.name, reason)
+    _plain_from_now_on(model, reason)
     return False
 
 
-def _slides(model: LanguageModel, requests: Sequence[Request]) -> bool:
-    """Whether an attention window cuts some of the requests: a tree's mask would look past it."""
-    sliding = getattr(model.network.config, "sliding_window", None)
-    return sliding is not None and max(len(r.context) + sum(map(len, r.choices)) for r in requests) >= sliding > 0
+def _plain_from_now_on(model: LanguageModel, reason: str) -> None:
+    logging.getLogger("autoprompt").warning("%s cannot share prefixes (%s); the plain path is used", model.name, reason)
 
 
-def _prefix(model: LanguageModel, request: Request, prefix: int) -> causal.Cache:
-    if not prefix:
-        return []
-    vectors = None if request.vectors is None else torch.from_numpy(request.vectors)
-    return causal.prefix_cache(model, request.context[:prefix], vectors)
+def _not_covered(model: LanguageModel) -> str:
+    """Why a model's configuration rules packed passes out, or nothing: a short trial would not show it."""
+    config = model.network.config.get_text_config()
+    if getattr(config, "attention_chunk_size", None):
+        return "its attention is in chunks"
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    return f"it has layers of the kind {sorted(kinds)[0]}" if kinds else ""
+
+
+def _trial(requests: Sequence[Request]) -> list[Request]:
+    """A small grid of tokens that occur in the requests: two beginnings, one of which goes on."""
+    seen = [i for r in requests[:2] for ids in (r.context, *r.choices) for i in ids if i >= 0]
+    drawn = np.random.default_rng(0).choice(np.unique(seen), 40).tolist()
+    first, second = tuple(drawn[:7]), tuple(drawn[7:18])
+    choices = (tuple(drawn[18:19]), tuple(drawn[19:21]), (*drawn[19:20], *drawn[21:24]))
+    items = [tuple(drawn[24:25]), tuple(drawn[25:30]), tuple(drawn[30:33])]
+    contexts = [first + items[0], first + items[1], first + second + items[1], first + second + items[2], items[1]]
+    return [Request(context, tuple(dict.fromkeys(choices))) for context in contexts]
 
 
 class Engine:
     """Scores token requests on one model.
 
-    batch_tokens: the most tokens of one forward pass, padding included; halved when memory runs
-    out. share: whether causal models may read all choices of a context at once and reuse prefixes;
-    the results are the same within 1e-4.
+    batch_tokens: the most tokens of one pass; halved when memory runs out, and grown back later.
+    share: whether causal models may be read as trees, each shared beginning once and all choices
+    of a context at once; the results are the same within 1e-4.
 
     >>> from autoprompt.models import load_model
     >>> engine = Engine(load_model("builtin"))
@@ -100,10 +121,16 @@ class Engine:
 
     def __init__(self, model: LanguageModel, batch_tokens: int | None = None, share: bool = True) -> None:
         self.model = model
-        self.batch_tokens = batch_tokens or (16384 if model.device.type == "cuda" else 2048)
+        kind = model.device.type
+        self.budget = Budget(batch_tokens or _TOKENS.get(kind, 4096), _KEPT_BYTES.get(kind, 2**30), model.device)
         self._counted = [0]
         self._share = share and model.family == "causal"
-        self._exact: dict[bool, bool] = {}  # whether trees are, with a prefix and without
+        self._exact: bool | None = None  # whether trees are; not yet tried
+
+    @property
+    def batch_tokens(self) -> int:
+        """The most tokens of one pass, as things are."""
+        return self.budget.tokens
 
     @property
     def tokens(self) -> int:
@@ -116,7 +143,7 @@ class Engine:
 
     def on(self, model: LanguageModel) -> Engine:
         """An engine for another model, such as a trained copy, that counts its tokens here."""
-        engine = Engine(model, self.batch_tokens)
+        engine = Engine(model, self.budget.ceiling, self._share)
         engine._counted = self._counted
         return engine
 
@@ -131,17 +158,8 @@ class Engine:
         for at, request in enumerate(requests):
             distinct.setdefault(request.identity, []).append(at)
         unique = [requests[places[0]] for places in distinct.values()]
-        found: list[NDArray[np.float64] | None] = [None] * len(requests)
-        groups: dict[tuple[str, int], list[int]] = {}
-        for at, request in enumerate(unique):
-            groups.setdefault((request.group, id(request.vectors)), []).append(at)
-        scored: list[NDArray[np.float64]] = [np.empty(0)] * len(unique)
-        plain: list[int] = []
-        for members in groups.values():
-            if not self._score_trees([unique[i] for i in members], members, scored):
-                plain += members
-        for soft in (False, True):  # not mixed: a batch with vectors is read as embeddings
-            self._score_plain(unique, [i for i in plain if (unique[i].vectors is not None) == soft], scored)
+        scored = self._scored(unique) if unique else []
+        found: list[NDArray[np.float64]] = [np.empty(0)] * len(requests)
         for places, scores in zip(distinct.values(), scored, strict=True):
             if not np.isfinite(scores).all():
                 raise ModelError(
@@ -150,14 +168,33 @@ class Engine:
                 )
             for place in places:
                 found[place] = scores
-        return [scores for scores in found if scores is not None]
+        return found
 
-    # -- plain: rows in batches of like length ---------------------------------------------
+    def _scored(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
+        if self._trees(requests):
+            return Grid.of(requests, self.model).score(self.model, self.budget, self.count)
+        scored: list[NDArray[np.float64]] = [np.empty(0)] * len(requests)
+        for soft in (False, True):  # not mixed: a batch with vectors is read as embeddings
+            self._score_plain(requests, [i for i, r in enumerate(requests) if (r.vectors is not None) == soft], scored)
+        return scored
+
+    def _trees(self, requests: Sequence[Request]) -> bool:
+        """Whether the requests are read as a tree."""
+        if not self._share:
+            return False
+        if self._exact is None:
+            try:
+                self._exact = reads_trees(self.model, requests)
+            except (ModelError, RuntimeError) as error:  # memory ran out: tried again at the next call
+                if isinstance(error, RuntimeError) and not out_of_memory(error):
+                    raise
+                return False
+        return self._exact
 
     def _score_plain(self, requests: Sequence[Request], members: list[int], scored: list[NDArray[np.float64]]) -> None:
-        members = sorted(members, key=lambda i: len(requests[i].context))
+        """Whole rows, in batches of like length."""
 
-        def width(i: int) -> tuple[int, int]:
+        def size(i: int) -> tuple[int, int]:
             request = requests[i]
             return len(request.choices), len(request.context) + max(map(len, request.choices)) + len(request.tail)
 
@@ -170,88 +207,4 @@ class Engine:
                 scored[i] = values[start : start + len(requests[i].choices)]
                 start += len(requests[i].choices)
 
-        self._in_batches(members, width, 0, forward)
-
-    # -- trees: all choices in one pass, over what a group begins with --------------------
-
-    def _score_trees(self, group: list[Request], members: list[int], scored: list[NDArray[np.float64]]) -> bool:
-        """Score a group over its shared prefix, if it pays to share; False when that is not exact."""
-        if not self._share or _slides(self.model, group):
-            return False
-        prefix = min(common_length([r.context for r in group]), min(len(r.context) for r in group) - 1)
-        if len(group) < 2 or prefix < _SMALLEST_PREFIX:
-            prefix = 0
-        try:
-            if bool(prefix) not in self._exact:
-                self._exact[bool(prefix)] = reads_trees(self.model, group, prefix)
-            if not self._exact[bool(prefix)]:
-                return False
-            cache = _prefix(self.model, group[0], prefix)
-        except RuntimeError as error:
-            if not _out_of_memory(error):
-                raise
-            return False
-        self.count(prefix)
-        order = sorted(range(len(group)), key=lambda i: len(group[i].context))
-
-        def width(i: int) -> tuple[int, int]:
-            return 1, len(group[i].context) - prefix + sum(len(c) - 1 for c in group[i].choices)
-
-        def forward(batch: list[int]) -> None:
-            values = causal.shared_log_probabilities(self.model, [group[i] for i in batch], prefix, cache)
-            self.count(sum(width(i)[1] for i in batch))
-            for i, row in zip(batch, values.double().cpu().numpy(), strict=True):
-                scored[members[i]] = row[: len(group[i].choices)]
-
-        self._in_batches(order, width, prefix, forward)
-        return True
-
-    # -- batches -------------------------------------------------------------------------
-
-    def _in_batches(
-        self,
-        members: Sequence[int],
-        width: Callable[[int], tuple[int, int]],
-        prefix: int,
-        forward: Callable[[list[int]], None],
-    ) -> None:
-        """Run `forward` over all members, in batches within the budget; halve it when memory runs out."""
-        waiting = list(members)
-        while waiting:
-            for batch in self._batches(waiting, width, prefix):
-                try:
-                    forward(batch)
-                except RuntimeError as error:
-                    if not _out_of_memory(error):
-                        raise
-                    if len(batch) == 1:
-                        raise ModelError(
-                            f"One request of {width(batch[0])[1] + prefix} tokens does not fit into the memory of "
-                            f"{self.model.device}. Use shorter prompts, a smaller model or [model] dtype."
-                        ) from None
-                    self.batch_tokens = max(1, self.batch_tokens // 2)
-                    if self.model.device.type == "cuda":
-                        torch.cuda.empty_cache()
-                    break
-                waiting = waiting[len(batch) :]
-
-    def _batches(
-        self, members: Sequence[int], width: Callable[[int], tuple[int, int]], prefix: int
-    ) -> Iterator[list[int]]:
-        batch: list[int] = []
-        rows = widest = 0
-        for member in members:
-            more_rows, wide = width(member)
-            rows_then, widest_then = rows + more_rows, max(widest, wide)
-            full = rows_then * widest_then > self.batch_tokens or rows_then * prefix > _PREFIX_SHARE * self.batch_tokens
-            if batch and full:
-                yield batch
-                batch, rows_then, widest_then = [], more_rows, wide
-            batch.append(member)
-            rows, widest = rows_then, widest_then
-        if batch:
-            yield batch
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        self.budget.run(sorted(members, key=lambda i: len(requests[i].context)), size, forward)

@@ -1,0 +1,358 @@
+"""Attention of packed rows: each row sees the chain of beginnings it hangs on, and its own tokens.
+
+All tokens of a pass lie behind each other in one row (1, T), so that no linear layer sees padding.
+Attention over a shared beginning is computed once for all rows behind it, as one large product,
+and joined with each row's own part by their log-sum-exp (as in "Hydragen", Juravsky et al. 2024,
+section 3.1). It is registered with transformers under a name of its own, so every model that takes
+its attention from there can be read this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AttentionInterface
+
+__all__ = ["Block", "Buffers", "Chain", "Pack", "Span", "reading"]
+
+NAME = "autoprompt_packed"
+_WASTE = 1.15  # a block of rows may hold this many times its tokens, padding included
+_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Keys and values of a beginning by layer, each (1, heads, P, D)."""
+
+    layers: dict[int, tuple[Tensor, Tensor]]
+    length: int
+
+    @property
+    def bytes(self) -> int:
+        return sum(k.nbytes + v.nbytes for k, v in self.layers.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """Packed tokens `start` to `stop` hang on a chain."""
+
+    start: int
+    stop: int
+    chain: Chain
+
+
+class Block:
+    """Rows of like length, padded to (B, L) for their own part of attention.
+
+    places: where in the pack each row starts; lengths (B,); depths: each row's positions; visible:
+    for rows that are not simply causal, what their tokens see (n, n). both: every token sees every
+    other one of its row (bidirectional models).
+    """
+
+    def __init__(
+        self,
+        places: Sequence[int],
+        depths: Sequence[NDArray[np.int64]],
+        visible: Sequence[NDArray[np.bool_] | None],
+        device: torch.device,
+        both: bool = False,
+    ) -> None:
+        lengths = np.array([len(row) for row in depths])
+        self.rows, self.width = len(lengths), int(lengths.max())
+        self.both, self.device = both, device
+        self._lengths, self._depths, self._visible = lengths, depths, visible
+        self._masks: dict[tuple[int | None, torch.dtype], Tensor | None] = {}
+        columns = np.arange(self.width)[None]
+        self.real: NDArray[np.bool_] = columns < lengths[:, None]  # (B, L)
+        index = np.where(self.real, np.asarray(places)[:, None] + columns, 0)
+        self.at: NDArray[np.int64] = index[self.real]  # places of its tokens in the pack
+        self.index = torch.from_numpy(index.reshape(-1)).to(device)
+
+    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        """What is added to the scores (B, 1, L, L); None where plain causal or full attention is right."""
+        if window is not None and max(int(row[-1] - row[0]) for row in self._depths) < window:
+            window = None
+        if (window, dtype) not in self._masks:
+            self._masks[window, dtype] = self._made(window, dtype)
+        return self._masks[window, dtype]
+
+    def _made(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        full = self.both and bool(self.real.all())
+        causal = not self.both and all(v is None for v in self._visible)
+        if window is None and (full or causal):
+            return None
+        if self.both:
+            seen = np.broadcast_to(self.real[:, None, :], (self.rows, self.width, self.width)).copy()
+        else:
+            seen = np.broadcast_to(np.tri(self.width, dtype=bool), (self.rows, self.width, self.width)).copy()
+            for at, (visible, length) in enumerate(zip(self._visible, self._lengths, strict=True)):
+                if visible is not None:
+                    seen[at, length - len(visible) : length, length - len(visible) : length] = visible
+        if window is not None:
+            for at, row in enumerate(self._depths):
+                near = np.abs(row[:, None] - row[None, :]) < window
+                seen[at, : len(row), : len(row)] &= near
+        added = np.where(seen, np.float32(0), np.float32(torch.finfo(dtype).min))
+        return torch.from_numpy(added[:, None]).to(self.device, dtype)
+
+
+@dataclass(eq=False)
+class Buffers:
+    """Keys and values of rows that grow by a token a step, flush right: (B, heads, room, D) a layer.
+
+    starts (B,): where each row's own tokens begin. filled: columns in use.
+    """
+
+    layers: dict[int, tuple[Tensor, Tensor]]
+    starts: NDArray[np.int64]
+    filled: int
+    depths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # of the newest tokens
+    _masks: dict[tuple[int | None, torch.dtype], Tensor | None] = field(default_factory=dict)
+
+    def step(self, depths: NDArray[np.int64]) -> None:
+        """Make room for the next token of each row, which stands at `depths` (B,)."""
+        self.filled += 1
+        self.depths = depths
+        self._masks = {}
+
+    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        if (window, dtype) not in self._masks:
+            first = self.starts
+            if window is not None:
+                first = np.maximum(first, self.filled - window)
+            made = None
+            if first.any():
+                seen = np.arange(self.filled)[None] >= first[:, None]
+                added = np.where(seen, np.float32(0), np.float32(torch.finfo(dtype).min))
+                device = next(iter(self.layers.values()))[0].device
+                made = torch.from_numpy(added[:, None, None]).to(device, dtype)
+            self._masks[window, dtype] = made
+        return self._masks[window, dtype]
+
+    def keep(self, rows: Tensor) -> None:
+        """Let go of all rows but these."""
+        self.layers = {layer: (k[rows], v[rows]) for layer, (k, v) in self.layers.items()}
+        self.starts = self.starts[rows.cpu().numpy()]
+        self._masks = {}
+
+
+class Pack:
+    """One pass: packed tokens in blocks of rows, with the chains that spans of them hang on.
+
+    positions (T,): each token's place in its sequence. kept: the keys and values of this pass by
+    layer, where asked for.
+    """
+
+    def __init__(
+        self,
+        positions: NDArray[np.int64],
+        blocks: Sequence[Block],
+        spans: Sequence[Span],
+        keep: bool = False,
+        buffers: Buffers | None = None,
+    ) -> None:
+        self.positions, self.blocks, self.spans, self.keep, self.buffers = positions, blocks, spans, keep, buffers
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self.whole = False
+        if buffers is None:
+            device = blocks[0].device
+            # from the blocks' padded tokens, one block behind the other, back to the pack's order
+            padded = np.concatenate([n + np.flatnonzero(b.real) for n, b in zip(_starts(blocks), blocks, strict=True)])
+            back = np.empty(len(positions), np.int64)
+            back[np.concatenate([b.at for b in blocks])] = padded
+            self.back = torch.from_numpy(back).to(device)
+            self.whole = len(blocks) == 1 and np.array_equal(back, np.arange(len(back))) and bool(blocks[0].real.all())
+        self._windows: dict[tuple[int, int, torch.dtype], Tensor | None] = {}
+
+    def chain_mask(self, at: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+        """What a window adds to the scores of span `at` over its chain (1, 1, t, P), or None."""
+        span = self.spans[at]
+        if window is None or int(self.positions[span.start : span.stop].max()) < window:
+            return None
+        key = (at, window, dtype)
+        if key not in self._windows:
+            depths = self.positions[span.start : span.stop]
+            near = depths[:, None] - np.arange(span.chain.length)[None] < window
+            added = np.where(near, np.float32(0), np.float32(torch.finfo(dtype).min))
+            self._windows[key] = torch.from_numpy(added[None, None]).to(device, dtype)
+        return self._windows[key]
+
+
+def _starts(blocks: Sequence[Block]) -> list[int]:
+    sizes = [b.rows * b.width for b in blocks]
+    return [sum(sizes[:n]) for n in range(len(sizes))]
+
+
+def blocks_of(
+    places: Sequence[int],
+    depths: Sequence[NDArray[np.int64]],
+    visible: Sequence[NDArray[np.bool_] | None],
+    device: torch.device,
+    both: bool = False,
+) -> list[Block]:
+    """Rows sorted by length into blocks with little padding."""
+    order = sorted(range(len(depths)), key=lambda i: len(depths[i]))
+    groups: list[list[int]] = []
+    tokens = 0
+    for i in order:
+        tokens += len(depths[i])
+        if not groups or len(depths[i]) * (len(groups[-1]) + 1) > _WASTE * tokens:
+            groups.append([])
+            tokens = len(depths[i])
+        groups[-1].append(i)
+    return [
+        Block([places[i] for i in g], [depths[i] for i in g], [visible[i] for i in g], device, both) for g in groups
+    ]
+
+
+# -- the function that transformers calls ------------------------------------------------------
+
+_reading: list[Pack] = []
+
+
+@contextmanager
+def reading(network: Any, pack: Pack) -> Iterator[None]:
+    """While open, the network's attention is that of the pack."""
+    config = network.config
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    _reading.append(pack)
+    try:
+        yield
+    finally:
+        _reading.pop()
+        config._attn_implementation = before
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Attention of query (1, H, T, D) over the pack's chains and own tokens; (1, T, H, D)."""
+    strange = [name for name in ("s_aux", "position_bias", "head_mask") if others.get(name) is not None]
+    if strange or attention_mask is not None or query.shape[0] != 1:
+        raise NotImplementedError(f"attention with {', '.join(strange) or 'a mask of its own'}")
+    pack, layer = _reading[-1], getattr(module, "layer_idx", 0)
+    if pack.keep:
+        pack.kept[layer] = (key, value)
+    how = (scaling, softcap, dropout if module.training else 0.0)
+    own, norm = _own(pack, layer, query, key, value, sliding_window, how)
+    for at, span in enumerate(pack.spans):
+        part = query[:, :, span.start : span.stop]
+        mask = pack.chain_mask(at, sliding_window, query.dtype, query.device)
+        before, before_norm = _with_norm(part, *span.chain.layers[layer], mask, False, how)
+        # softmax over both parts: weights exp(lse), normalized
+        weight = torch.sigmoid(before_norm - norm[:, :, span.start : span.stop])[..., None].to(own.dtype)
+        own[:, :, span.start : span.stop].lerp_(before, weight)
+    return own.transpose(1, 2), None
+
+
+AttentionInterface.register(NAME, _attend)
+
+_How = tuple[float | None, float | None, float]  # scaling, softcap, dropout
+
+
+def _own(
+    pack: Pack, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, how: _How
+) -> tuple[Tensor, Tensor]:
+    """Each row over its own tokens: (1, H, T, D), and log-sum-exp (1, H, T)."""
+    if pack.buffers is not None:
+        return _grown(pack.buffers, layer, query, key, value, window, how)
+    heads = query.shape[1]
+    outputs, norms = [], []
+    for block in pack.blocks:
+        shape = (block.rows, block.width)
+        if pack.whole:
+            q, k, v = (x[0].reshape(x.shape[1], *shape, -1).transpose(0, 1) for x in (query, key, value))
+        else:
+            q, k, v = (_rows(x, block.index, shape) for x in (query, key, value))
+        mask = block.mask(window, query.dtype)
+        causal = mask is None and not block.both
+        if pack.spans:
+            out, norm = _with_norm(q, k, v, mask, causal, how)
+            norms.append(norm.transpose(1, 2).reshape(-1, heads))
+        else:
+            out = _plain(q, k, v, mask, causal, how)
+        outputs.append(out.transpose(1, 2).reshape(-1, heads, out.shape[-1]))
+    flat = outputs[0] if len(outputs) == 1 else torch.cat(outputs)  # (B * L, H, D)
+    norm = norms[0] if len(norms) == 1 else torch.cat(norms) if norms else flat
+    if not pack.whole:
+        flat = flat.index_select(0, pack.back)
+        norm = norm.index_select(0, pack.back) if pack.spans else norm
+    return flat.transpose(0, 1)[None], (norm.T[None] if pack.spans else norm)
+
+
+def _rows(packed: Tensor, index: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(1, H, T, D) to (B, H, L, D)."""
+    rows = packed[0].transpose(0, 1).index_select(0, index)
+    return rows.reshape(*shape, *rows.shape[1:]).transpose(1, 2)
+
+
+def _grown(
+    buffers: Buffers, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, how: _How
+) -> tuple[Tensor, Tensor]:
+    """One new token a row, written to the buffers and read with what they hold."""
+    keys, values = buffers.layers[layer]
+    at = buffers.filled - 1
+    keys[:, :, at] = key[0].transpose(0, 1)
+    values[:, :, at] = value[0].transpose(0, 1)
+    mask = buffers.mask(window, query.dtype)
+    q = query[0].transpose(0, 1)[:, :, None]  # (B, H, 1, D)
+    out, norm = _with_norm(q, keys[:, :, : at + 1], values[:, :, : at + 1], mask, False, how)
+    return out[:, :, 0].transpose(0, 1)[None], norm[:, :, 0].T[None]
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, how: _How) -> Tensor:
+    """(B, H, L, D), with a gradient where one is on."""
+    scaling, softcap, dropout = how
+    if softcap is not None:
+        return _by_hand(q, k, v, mask, causal, how)[0]
+    grouped = q.shape[1] != k.shape[1]
+    if grouped and mask is not None and q.device.type != "cpu":
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+        grouped = False
+    return torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scaling, enable_gqa=grouped
+    )
+
+
+def _with_norm(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, how: _How) -> tuple[Tensor, Tensor]:
+    """(B, H, L, D) and the log-sum-exp of each query's scores (B, H, L)."""
+    scaling, softcap, _ = how
+    if q.device.type == "cpu" and softcap is None and q.shape[-1] == v.shape[-1]:
+        out, norm = _CPU(q, k, v, 0.0, causal, attn_mask=mask, scale=scaling)
+        return out, norm
+    return _by_hand(q, k, v, mask, causal, how)
+
+
+def _by_hand(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, how: _How) -> tuple[Tensor, Tensor]:
+    """The same as plain products, where no kernel gives the log-sum-exp."""
+    scaling, softcap, _ = how
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    scores = torch.matmul(q, k.transpose(-1, -2)).float() * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(later, torch.finfo(torch.float32).min)
+    if mask is not None:
+        scores = scores + mask
+    norm = scores.logsumexp(-1)
+    return torch.matmul((scores - norm[..., None]).exp().to(v.dtype), v), norm
