@@ -20,6 +20,7 @@ __all__ = ["Config", "data_options", "read_config", "require_words"]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 _S = TypeVar("_S", bound=BaseModel)
@@ -33,7 +34,7 @@ class ModelSection(_Section):
     """[model]: which model, and how it runs."""
 
     name: Text = "builtin"
-    family: Literal["auto", "causal", "seq2seq", "masked"] = "auto"
+    family: Literal["auto", "causal", "seq2seq", "masked", "encoder"] = "auto"
     device: Text = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_tokens: Count | None = None
@@ -62,6 +63,7 @@ class PromptSection(_Section):
     separator: Text = "\n\n"
     normalize: bool = False
     calibration: Literal["none", "content_free"] = "none"
+    temperature: Temperature | None = None  # of log-likelihoods; None: 1, and 0.05 for sentence encoders
 
 
 class DemonstrationsSection(_Section):
@@ -93,6 +95,7 @@ class SpaceSection(_Section):
     instructions: list[str] = []
     label_words: dict[str, Annotated[list[Text], Field(min_length=1)]] = {}
     calibration: list[Literal["none", "content_free"]] = []
+    temperatures: list[Temperature] = []
     demonstrations: DemonstrationsSection | None = None
     soft: SoftSection | None = None
 
@@ -276,6 +279,7 @@ def _meaning(config: Config, folder: Path) -> list[str]:
         *_data_problems(config.data, folder),
         *_prompt_problems(config.prompt, config.space, config.data.fields),
         *_metric_problems(config.metric, list(config.prompt.label_words), folder),
+        *_finetune_problems(config.finetune, config.model),
     ]
 
 
@@ -290,6 +294,10 @@ def _meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
         problems += _prompt_problems(prompt, space, data.fields)
     if isinstance(values.get("metric", "accuracy"), str) and prompt is not None:
         problems += _metric_problems(values.get("metric", "accuracy"), list(prompt.label_words), folder)
+    finetune = _section(FinetuneSection, values.get("finetune", {}))
+    model = _section(ModelSection, values.get("model", {}))
+    if finetune is not None and model is not None:
+        problems += _finetune_problems(finetune, model)
     return problems
 
 
@@ -370,3 +378,21 @@ def _metric_problems(metric: str, labels: list[str], folder: Path) -> list[str]:
     except AutopromptError as error:
         return [f"metric: {error}"]
     return []
+
+
+def _finetune_problems(finetune: FinetuneSection, model: ModelSection) -> list[str]:
+    if finetune.method == "none" or not _is_encoder(model):
+        return []
+    return [
+        f"finetune.method is {finetune.method!r}, and the model {model.name!r} is a sentence encoder, "
+        "which cannot be fine-tuned yet; give 'none'."
+    ]
+
+
+def _is_encoder(model: ModelSection) -> bool:
+    """Whether the file says so, or the files of the model's folder do; of a hub model it is not known here."""
+    try:
+        files = [Path(model.name) / file for file in ("modules.json", "1_Pooling/config.json")]
+        return model.family == "encoder" or (model.family == "auto" and any(file.is_file() for file in files))
+    except (OSError, ValueError):  # a name that no folder can have
+        return False

@@ -191,7 +191,12 @@ def _lesson(model: LanguageModel, prompt: Prompt, examples: Sequence[Example], v
     gold = [prompt.labels.index(example.label) for example in examples]
     tried = [replace(request, vectors=None if vectors is None else _values(vectors)) for request in requests]
     return _Lesson(
-        requests[: len(inputs)], gold, requests[len(inputs) :], prompt.normalize, vectors, reads_trees(model, tried)
+        requests[: len(inputs)],
+        gold,
+        requests[len(inputs) :],
+        prompt.normalize,
+        vectors,
+        model.family == "causal" and reads_trees(model, tried),
     )
 
 

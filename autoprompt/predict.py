@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from autoprompt.data import Example, read_rows
 from autoprompt.errors import DataError, ExportError, nearest
 from autoprompt.export import read_export
 from autoprompt.finetune import load_tuned
 from autoprompt.metrics import Outcome, load_metric
-from autoprompt.models import load_model
+from autoprompt.models import Family, load_model
 from autoprompt.scorer import Scorer
 
 __all__ = ["Predictions", "predict"]
@@ -61,8 +61,8 @@ def predict(folder: Path, file: Path, prompt_only: bool = False, device: str = "
 
 
 def _family(name: str) -> Any:
-    if name not in {"causal", "seq2seq", "masked"}:
-        raise ExportError(f"The export names the family {name!r}; allowed are causal, seq2seq and masked.")
+    if name not in get_args(Family):
+        raise ExportError(f"The export names the family {name!r}; allowed are {', '.join(get_args(Family))}.")
     return name
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -132,13 +133,15 @@ class Prompt:
     shown for each label, in the order of the scores' columns. calibration: "content_free" divides
     by the probabilities of inputs without content (Zhao et al. 2021). normalize: divide a label
     word's log-likelihood by its number of tokens. retrieval: demonstrations that differ by input,
-    behind the fixed ones.
+    behind the fixed ones. temperature: what log-likelihoods are divided by; None is the model's own,
+    0.05 for sentence encoders, whose log-likelihoods are cosines, and 1 for all others.
 
     >>> prompt = Prompt("{{ text }}\\nSentiment: {{ label }}", {"pos": "good", "neg": "bad"})
     >>> prompt.render({"text": "Loved it."})
     Rendered(context='Loved it.\\nSentiment:', answers=(' good', ' bad'), tail='', slot=None)
 
-    Raises PromptError when a label has no word, two labels share one, or a template does not compile.
+    Raises PromptError when a label has no word, two labels share one, a template does not compile,
+    or the temperature is no number above 0.
     """
 
     template: str
@@ -150,6 +153,7 @@ class Prompt:
     separator: str = "\n\n"
     soft: SoftPart | None = field(default=None)
     retrieval: Retrieval | None = None
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label_words", MappingProxyType(dict(self.label_words)))
@@ -161,6 +165,10 @@ class Prompt:
             raise PromptError(
                 f"The calibration is {self.calibration!r}; allowed are {', '.join(get_args(Calibration))}."
             )
+        if self.temperature is not None:
+            if not 0 < self.temperature < math.inf:
+                raise PromptError(f"The temperature is {self.temperature}; it must be a finite number above 0.")
+            object.__setattr__(self, "temperature", float(self.temperature))
         by_word: dict[str, str] = {}
         for label, word in self.label_words.items():
             if not word.strip():
@@ -260,6 +268,7 @@ class Prompt:
             "label_words": dict(self.label_words),
             "calibration": self.calibration,
             "normalize": self.normalize,
+            "temperature": self.temperature,
             "separator": self.separator,
             "soft": soft,
         }
@@ -267,12 +276,7 @@ class Prompt:
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of all that the prompt is: 16 hexadecimal digits."""
-        digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode())
-        if self.soft is not None:
-            import numpy as np
-
-            digest.update(np.ascontiguousarray(self.soft.vectors, dtype="<f4").tobytes())
-        return digest.hexdigest()[:16]
+        return _fingerprint(self.to_dict(), None if self.soft is None else self.soft.vectors)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Prompt) and self.fingerprint == other.fingerprint
@@ -291,7 +295,10 @@ class Prompt:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], vectors: Array | None = None) -> Prompt:
-        """The prompt of `to_dict`. Raises ExportError when something is missing or of a wrong kind."""
+        """The prompt of `to_dict`. Raises ExportError when something is missing or of a wrong kind.
+
+        "retrieval" and "temperature" may be missing: files of earlier versions lack them.
+        """
         try:
             if value["format"] != FORMAT:
                 raise ExportError(f"The prompt is of the format {value['format']!r}; this version reads {FORMAT!r}.")
@@ -308,7 +315,7 @@ class Prompt:
                         f"allowed are {', '.join(get_args(Position))}."
                     )
                 soft = SoftPart(vectors, value["soft"]["position"])
-            return cls(
+            prompt = cls(
                 template=_text(value, "template"),
                 label_words={str(k): str(v) for k, v in value["label_words"].items()},
                 instruction=_text(value, "instruction"),
@@ -317,14 +324,21 @@ class Prompt:
                 normalize=bool(value["normalize"]),
                 separator=_text(value, "separator"),
                 soft=soft,
-                retrieval=Retrieval.from_dict(value["retrieval"]) if value["retrieval"] else None,
+                retrieval=Retrieval.from_dict(value["retrieval"]) if value.get("retrieval") else None,
+                temperature=value.get("temperature"),
             )
+            if strange := set(value) - set(prompt.to_dict()):
+                raise ExportError(f"The prompt has the part {min(strange)!r}, which this version does not know.")
+            return prompt
         except (KeyError, TypeError, AttributeError) as error:
             raise ExportError(f"The prompt is incomplete or damaged: {type(error).__name__} {error}.") from None
 
     @classmethod
-    def load(cls, folder: Path) -> Prompt:
-        """Read `prompt.json`, and `vectors.safetensors` if the prompt is soft, from an export."""
+    def load(cls, folder: Path, fingerprint: str = "") -> Prompt:
+        """Read `prompt.json`, and `vectors.safetensors` if the prompt is soft, from an export.
+
+        fingerprint: what the files as they stand must have, if it is given. Raises ExportError.
+        """
         try:
             value = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
             soft = value.get("soft") if isinstance(value, dict) else None
@@ -333,13 +347,26 @@ class Prompt:
             raise ExportError(f"{folder} holds no readable prompt ({type(error).__name__}: {error}).") from None
         if not isinstance(value, dict):
             raise ExportError(f"{folder / 'prompt.json'} is not a JSON object.")
-        return cls.from_dict(value, vectors)
+        prompt = cls.from_dict(value, vectors)
+        # of the file, not of the prompt: a file of an earlier version lacks keys that the prompt has
+        if fingerprint and _fingerprint(value, vectors) != fingerprint:
+            raise ExportError(f"{folder / 'prompt.json'} was changed since it was exported; its scores no longer hold.")
+        return prompt
 
     def with_vectors_from(self, path: Path) -> Prompt:
         """The same soft prompt with the vectors of a safetensors file. Raises ExportError."""
         if self.soft is None:
             raise ExportError("The prompt is not soft; it has no vectors to replace.")
         return replace(self, soft=replace(self.soft, vectors=_load_vectors(path)))
+
+
+def _fingerprint(value: Mapping[str, Any], vectors: Array | None) -> str:
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode())
+    if vectors is not None:
+        import numpy as np
+
+        digest.update(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _load_vectors(path: Path) -> Array:

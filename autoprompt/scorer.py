@@ -85,7 +85,8 @@ class Scorer:
         ]
 
     def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Floats]:
-        """For each prompt the label log-likelihoods (N, C), normalized and calibrated as it says."""
+        """For each prompt the label log-likelihoods (N, C), normalized, divided by the temperature and
+        calibrated as it says."""
         wanted: dict[_Key, tuple[Prompt, dict[str, str]]] = {}
         for prompt in prompts:
             inputs = [dict(example.fields) for example in examples]
@@ -102,9 +103,14 @@ class Scorer:
             requests += self._requests(members[0][1], [fields for _, _, fields in members])
             keys += [key for key, _, _ in members]
         for key, request, scores in zip(keys, requests, self.engine.score(requests), strict=True):
-            lengths = np.array([len(choice) for choice in request.choices])
-            self._known[key] = scores / lengths if wanted[key][0].normalize else scores
+            self._known[key] = self._likelihoods(wanted[key][0], request, scores)
         return [self._calibrated(prompt, examples) for prompt in prompts]
+
+    def _likelihoods(self, prompt: Prompt, request: Request, scores: Floats) -> Floats:
+        """A request's label log-likelihoods (C,); a sentence encoder's cosine is no sum over tokens."""
+        if prompt.normalize and self.model.family != "encoder":
+            scores = scores / np.array([len(choice) for choice in request.choices])
+        return scores / (prompt.temperature or self.model.temperature)
 
     def _requests(self, prompt: Prompt, inputs: Sequence[dict[str, str]]) -> list[Request]:
         vectors = None if prompt.soft is None else np.ascontiguousarray(prompt.soft.vectors, dtype=np.float32)

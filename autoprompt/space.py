@@ -98,6 +98,7 @@ class Space:
     instructions: tuple[str, ...] = ()
     label_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     calibrations: tuple[Literal["none", "content_free"], ...] = ()
+    temperatures: tuple[float | None, ...] = ()
     demonstrations: DemonstrationSpace = DemonstrationSpace(most=0)
     pool: tuple[Example, ...] = ()
     soft: SoftSpace | None = None
@@ -125,6 +126,7 @@ class Space:
             instruction=self._pick(trial, "instruction", self.instructions or (self.baseline.instruction,)),
             label_words=words,
             calibration=self._pick(trial, "calibration", self.calibrations or (self.baseline.calibration,)),
+            temperature=self._pick(trial, "temperature", self.temperatures or (self.baseline.temperature,)),
             **self._demonstrations(trial),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import string
@@ -354,6 +355,34 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A masked model with <s>, </s> and <mask>, whose positions begin behind the padding id."""
     return saved("roberta", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence encoder in the layout of sentence-transformers: a BERT, pooled by the mean."""
+    folder = tmp_path_factory.mktemp("models") / "encoder"
+    transformers.BertModel.from_pretrained(bert_folder, add_pooling_layer=False).save_pretrained(folder)
+    bert_tokenizer().save_pretrained(folder)
+    parts = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+    modules = [
+        {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for at, (kind, path) in enumerate(parts)
+    ]
+    files: dict[str, Any] = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": 128, "do_lower_case": False},
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": 32,
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_tokens": True,
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+    }
+    (folder / "1_Pooling").mkdir()
+    for name, value in files.items():
+        (folder / name).write_text(json.dumps(value))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -433,6 +433,19 @@ def test_contexts_that_begin_unlike_are_each_read_once_with_all_their_choices(
     assert worst([trees.score([r])[0] for r in requests], plain.score(requests)) < LAW
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_here_is_read_the_fast_way(
+    family: str, loaded: dict[str, LanguageModel], examples: list[Example], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = loaded[family]
+    requests = requests_of(model, grid(model)["several tokens"], examples)
+    fast, plain = Engine(model), Engine(model, share=False)
+    assert worst(fast.score(requests), plain.score(requests)) < LAW
+    assert fast.tokens < plain.tokens or (model.family == "masked" and fast.tokens == plain.tokens)
+    assert fast._exact
+    assert caplog.records == []
+
+
 def test_equal_requests_are_computed_once(loaded: dict[str, LanguageModel]) -> None:
     for model in loaded.values():
         request = Request((3, 4, 5, 6), ((7,), (8, 9)), (10,) if model.family == "masked" else ())

@@ -1,10 +1,19 @@
-"""Token requests in, label log-probabilities out: batching, prefix reuse, memory.
+"""Token requests in; label log-probabilities, texts or embeddings out: batching, prefix reuse, memory.
 
-The engine knows neither prompts nor examples. `Engine` plans and batches; each family has one
-file with its forward passes.
+The engine knows neither prompts nor examples. `Engine` is the door; each family has one file with
+its forward passes. Causal grids are planned in `tree`, walked in `walk`, read through `attention`.
 """
 
 from autoprompt.engine.engine import Engine, choice_log_probabilities, plain_log_probabilities, reads_trees
+from autoprompt.engine.memory import ScoreMemory
 from autoprompt.engine.request import Request, Row
 
-__all__ = ["Engine", "Request", "Row", "choice_log_probabilities", "plain_log_probabilities", "reads_trees"]
+__all__ = [
+    "Engine",
+    "Request",
+    "Row",
+    "ScoreMemory",
+    "choice_log_probabilities",
+    "plain_log_probabilities",
+    "reads_trees",
+]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AttentionInterface
 
-__all__ = ["Block", "Buffers", "Chain", "Pack", "Span", "reading"]
+__all__ = ["Block", "Buffers", "Chain", "Pack", "Span", "blocks_of", "only_rows", "reading"]
 
 NAME = "autoprompt_packed"
 _WASTE = 1.15  # a block of rows may hold this many times its tokens, padding included
@@ -77,7 +77,7 @@ class Block:
 
     def mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
         """What is added to the scores (B, 1, L, L); None where plain causal or full attention is right."""
-        if window is not None and max(int(row[-1] - row[0]) for row in self._depths) < window:
+        if window is not None and max(int(row.max() - row.min()) for row in self._depths) < window:
             window = None
         if (window, dtype) not in self._masks:
             self._masks[window, dtype] = self._made(window, dtype)
@@ -113,13 +113,11 @@ class Buffers:
     layers: dict[int, tuple[Tensor, Tensor]]
     starts: NDArray[np.int64]
     filled: int
-    depths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # of the newest tokens
     _masks: dict[tuple[int | None, torch.dtype], Tensor | None] = field(default_factory=dict)
 
-    def step(self, depths: NDArray[np.int64]) -> None:
-        """Make room for the next token of each row, which stands at `depths` (B,)."""
+    def step(self) -> None:
+        """Make room for the next token of each row."""
         self.filled += 1
-        self.depths = depths
         self._masks = {}
 
     def mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
@@ -165,7 +163,7 @@ class Pack:
             device = blocks[0].device
             # from the blocks' padded tokens, one block behind the other, back to the pack's order
             padded = np.concatenate([n + np.flatnonzero(b.real) for n, b in zip(_starts(blocks), blocks, strict=True)])
-            back = np.empty(len(positions), np.int64)
+            back = np.zeros(len(positions), np.int64)  # tokens of no row get any value
             back[np.concatenate([b.at for b in blocks])] = padded
             self.back = torch.from_numpy(back).to(device)
             self.whole = len(blocks) == 1 and np.array_equal(back, np.arange(len(back))) and bool(blocks[0].real.all())
@@ -231,6 +229,21 @@ def reading(network: Any, pack: Pack) -> Iterator[None]:
         config._attn_implementation = before
 
 
+@contextmanager
+def only_rows(body: torch.nn.Module, rows: Tensor) -> Iterator[None]:
+    """While open, a network's head sees only these tokens (R,) of what its body found (1, T, H)."""
+
+    def chosen(module: torch.nn.Module, given: Any, outputs: Any) -> Any:
+        outputs["last_hidden_state"] = outputs["last_hidden_state"][:, rows]
+        return outputs
+
+    handle = body.register_forward_hook(chosen)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def _attend(
     module: torch.nn.Module,
     query: Tensor,
@@ -247,6 +260,8 @@ def _attend(
     strange = [name for name in ("s_aux", "position_bias", "head_mask") if others.get(name) is not None]
     if strange or attention_mask is not None or query.shape[0] != 1:
         raise NotImplementedError(f"attention with {', '.join(strange) or 'a mask of its own'}")
+    if sliding_window is None and _windowed(module):
+        raise NotImplementedError("attention whose window is known to its mask alone")
     pack, layer = _reading[-1], getattr(module, "layer_idx", 0)
     if pack.keep:
         pack.kept[layer] = (key, value)
@@ -260,6 +275,15 @@ def _attend(
         weight = torch.sigmoid(before_norm - norm[:, :, span.start : span.stop])[..., None].to(own.dtype)
         own[:, :, span.start : span.stop].lerp_(before, weight)
     return own.transpose(1, 2), None
+
+
+def _windowed(module: Any) -> bool:
+    """Whether the configuration gives this layer a window, which the layer did not pass on."""
+    config = getattr(module, "config", None)
+    if getattr(config, "sliding_window", None) is None or getattr(config, "use_sliding_window", True) is False:
+        return False
+    kinds = getattr(config, "layer_types", None)
+    return not kinds or kinds[module.layer_idx] == "sliding_attention"
 
 
 AttentionInterface.register(NAME, _attend)

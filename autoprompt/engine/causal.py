@@ -12,13 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoprompt.engine.attention import Chain, Pack, Span, blocks_of, reading
-from autoprompt.engine.request import Ids, Row, embedded, padded
+from autoprompt.engine.linear import rounded
+from autoprompt.engine.request import Ids, Row, Vectors, embedded, padded
 from autoprompt.engine.tree import LabelTree
 from autoprompt.models import LanguageModel
 
-__all__ = ["Leaf", "Segment", "Vectors", "hidden_states", "label_scores", "log_probabilities", "pack_of", "read_trunks"]
+__all__ = [
+    "Leaf",
+    "Segment",
+    "hidden_states",
+    "label_scores",
+    "log_probabilities",
+    "logits_of",
+    "pack_of",
+    "read_trunks",
+]
 
-_OUTPUT_NUMBERS = 2**22  # logits at a time: on a CPU they stay in its cache
+OUTPUT_NUMBERS = 2**22  # logits at a time: on a CPU they stay in its cache
 
 
 def log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
@@ -79,13 +89,6 @@ class Leaf(Segment):
         return len(self.ids) + len(self.tree.ids)
 
 
-@dataclass(frozen=True, eq=False)
-class Vectors:
-    """Vectors (K, H) in place of ids: id -1-k stands for row k. They may take a gradient."""
-
-    rows: Tensor | None = None
-
-
 def pack_of(model: LanguageModel, segments: Sequence[Segment], keep: bool = False) -> tuple[Pack, NDArray[np.int64]]:
     """Segments on the same chain behind each other in one pass; their ids (T,)."""
     ids: list[int] = []
@@ -111,7 +114,9 @@ def pack_of(model: LanguageModel, segments: Sequence[Segment], keep: bool = Fals
             else:
                 spans.append(Span(places[-1], len(ids), segment.chain))
     blocks = blocks_of(places, depths, visible, model.device)
-    return Pack(np.concatenate(depths), blocks, spans, keep), np.asarray(ids, dtype=np.int64)
+    spare = rounded(len(ids)) - len(ids)
+    positions = np.concatenate([*depths, np.zeros(spare, np.int64)])
+    return Pack(positions, blocks, spans, keep), np.asarray(ids + [max(ids)] * spare, dtype=np.int64)
 
 
 def hidden_states(model: LanguageModel, pack: Pack, ids: NDArray[np.int64], vectors: Vectors) -> Tensor:
@@ -177,16 +182,25 @@ def label_scores(model: LanguageModel, leaves: Sequence[Leaf], vectors: Vectors)
 
 def _picked(model: LanguageModel, hidden: Tensor, at: Tensor, wanted: Tensor) -> Tensor:
     """log P(wanted token | row `at`) (E,), the rows (R, H) a few at a time; `at` is sorted."""
-    head: Any = model.network.get_output_embeddings()
-    cap = getattr(model.network.config.get_text_config(), "final_logit_softcapping", None)
-    size = max(32, _OUTPUT_NUMBERS // head.weight.shape[0])
+    size = max(64, OUTPUT_NUMBERS // model.network.get_output_embeddings().weight.shape[0] // 64 * 64)
     found = []
     bounds = torch.searchsorted(at, torch.arange(0, len(hidden) + size, size, device=at.device)).tolist()
     for n, start in enumerate(range(0, len(hidden), size)):
-        logits = head(hidden[start : start + size]).float()
-        if cap is not None:
-            logits = torch.tanh(logits / cap) * cap
-        scores = logits.log_softmax(-1)
+        scores = logits_of(model, hidden[start : start + size]).log_softmax(-1)
         part = slice(bounds[n], bounds[n + 1])
         found.append(scores[at[part] - start, wanted[part]])
     return torch.cat(found)
+
+
+def logits_of(model: LanguageModel, hidden: Tensor) -> Tensor:
+    """Logits (R, V) of hidden states (R, H), float32."""
+    head: Any = model.network.get_output_embeddings()
+    count = len(hidden)
+    if rounded(count) > count:
+        hidden = torch.nn.functional.pad(hidden, (0, 0, 0, rounded(count) - count))
+    logits: Tensor = head(hidden)[:count].float()
+    config = model.network.config.get_text_config()
+    logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
+    logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
+    cap = getattr(config, "final_logit_softcapping", None)  # Gemma
+    return logits if cap is None else torch.tanh(logits / cap) * cap

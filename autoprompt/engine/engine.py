@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autoprompt.engine import causal, masked, seq2seq
+from autoprompt.engine import causal, masked, seq2seq, walk
 from autoprompt.engine.batches import Budget, out_of_memory
-from autoprompt.engine.causal import Leaf, Vectors
-from autoprompt.engine.grid import Grid
-from autoprompt.engine.request import Ids, Request, Row
+from autoprompt.engine.causal import Leaf
+from autoprompt.engine.encoder import Embedder
+from autoprompt.engine.generation import Writing, write, write_plainly
+from autoprompt.engine.grid import Count, Grid
+from autoprompt.engine.linear import blocked_weights
+from autoprompt.engine.memory import ScoreMemory
+from autoprompt.engine.request import Ids, Request, Row, Vectors
 from autoprompt.engine.tree import label_tree
 from autoprompt.errors import ModelError
 from autoprompt.models import LanguageModel
+from autoprompt.models.encoder import EncoderModel
 
 __all__ = ["Engine", "choice_log_probabilities", "plain_log_probabilities", "reads_trees"]
 
@@ -25,6 +31,11 @@ _PLAIN: dict[str, Callable[[LanguageModel, Sequence[Row]], Tensor]] = {
     "causal": causal.log_probabilities,
     "seq2seq": seq2seq.log_probabilities,
     "masked": masked.log_probabilities,
+}
+_FAST: dict[str, Callable[[Grid, LanguageModel, Budget, Count], list[NDArray[np.float64]]]] = {
+    "causal": walk.score,
+    "seq2seq": seq2seq.score,
+    "masked": masked.score,
 }
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
 _TOKENS = {"cpu": 2048, "cuda": 16384}  # of one pass
@@ -53,36 +64,32 @@ def choice_log_probabilities(
 
 @torch.no_grad()
 def reads_trees(model: LanguageModel, requests: Sequence[Request]) -> bool:
-    """Whether a causal model can be read in packed passes over trees: tried once against the plain path.
+    """Whether a model can be read in packed passes, its choices as trees: tried once against the plain path.
 
     The trial's tokens are drawn from the requests; it has beginnings that are shared, and choices
     of several tokens.
     """
-    if model.family != "causal" or (reason := _not_covered(model)):
-        if model.family == "causal":
-            _plain_from_now_on(model, reason)
-        return False
-    trial = _trial(requests)
-    plain = causal.log_probabilities(model, [row for request in trial for row in request.rows()])
-    reason = "its scores differ from the plain path's"
-    try:
-        budget = Budget(_TOKENS["cpu"], _KEPT_BYTES["cpu"], model.device)
-        found = Grid.of(trial, model).with_saving(4).score(model, budget, lambda tokens: None)
-        given = torch.from_numpy(np.concatenate(found)).to(plain)
-        if torch.allclose(given, plain, atol=_TOLERANCE[model.dtype], rtol=0):
-            return True
-        if not plain.isfinite().all():
-            return True  # the caller will say so
-    except torch.OutOfMemoryError:
-        raise
-    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError, KeyError, NotImplementedError) as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    _plain_from_now_on(model, reason)
-    return False
-
-
-def _plain_from_now_on(model: LanguageModel, reason: str) -> None:
+    reason = _not_covered(model)
+    if not reason:
+        trial = _trial(model, requests)
+        plain = plain_log_probabilities(model, [row for request in trial for row in request.rows()])
+        try:
+            budget = Budget(_TOKENS["cpu"], _KEPT_BYTES["cpu"], model.device)
+            grid = Grid.of(trial, model).with_saving(4)
+            with blocked_weights(model.network):
+                scored = _FAST[model.family](grid, model, budget, lambda tokens: None)
+            found = np.concatenate(grid.answers(scored))
+            if not plain.isfinite().all():
+                return True  # the caller will say so
+            if torch.allclose(torch.from_numpy(found).to(plain), plain, atol=_TOLERANCE[model.dtype], rtol=0):
+                return True
+            reason = "its scores differ from the plain path's"
+        except torch.OutOfMemoryError:
+            raise
+        except (AttributeError, TypeError, ValueError, RuntimeError, LookupError, NotImplementedError) as error:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     logging.getLogger("autoprompt").warning("%s cannot share prefixes (%s); the plain path is used", model.name, reason)
+    return False
 
 
 def _not_covered(model: LanguageModel) -> str:
@@ -94,7 +101,21 @@ def _not_covered(model: LanguageModel) -> str:
     return f"it has layers of the kind {sorted(kinds)[0]}" if kinds else ""
 
 
-def _trial(requests: Sequence[Request]) -> list[Request]:
+def _length(request: Request) -> int:
+    """Tokens of the longest row."""
+    return len(request.context) + max(map(len, request.choices), default=0) + len(request.tail)
+
+
+def _turn(model: LanguageModel) -> float:
+    """Beyond this length a row turns the rotations of its whole batch into others ("longrope"), so that
+    no batch may hold rows on both sides of it."""
+    ropes = getattr(model.network.config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [ropes, *(value for value in ropes.values() if isinstance(value, dict))]
+    turns = [r["original_max_position_embeddings"] for r in kinds if r.get("rope_type") == "longrope"]
+    return min(turns, default=float("inf"))
+
+
+def _trial(model: LanguageModel, requests: Sequence[Request]) -> list[Request]:
     """A small grid of tokens that occur in the requests: two beginnings, one of which goes on."""
     seen = [i for r in requests[:2] for ids in (r.context, *r.choices) for i in ids if i >= 0]
     drawn = np.random.default_rng(0).choice(np.unique(seen), 40).tolist()
@@ -102,15 +123,16 @@ def _trial(requests: Sequence[Request]) -> list[Request]:
     choices = (tuple(drawn[18:19]), tuple(drawn[19:21]), (*drawn[19:20], *drawn[21:24]))
     items = [tuple(drawn[24:25]), tuple(drawn[25:30]), tuple(drawn[30:33])]
     contexts = [first + items[0], first + items[1], first + second + items[1], first + second + items[2], items[1]]
-    return [Request(context, tuple(dict.fromkeys(choices))) for context in contexts]
+    tail = tuple(drawn[33:35]) if model.family == "masked" else ()
+    return [Request(context, tuple(dict.fromkeys(choices)), tail) for context in contexts]
 
 
 class Engine:
     """Scores token requests on one model.
 
     batch_tokens: the most tokens of one pass; halved when memory runs out, and grown back later.
-    share: whether causal models may be read as trees, each shared beginning once and all choices
-    of a context at once; the results are the same within 1e-4.
+    share: whether what requests have in common may be read once, as `reads_trees` finds out; the
+    results are the same within 1e-4. memory: what was scored before, in this run or another.
 
     >>> from autoprompt.models import load_model
     >>> engine = Engine(load_model("builtin"))
@@ -119,18 +141,35 @@ class Engine:
     (2,)
     """
 
-    def __init__(self, model: LanguageModel, batch_tokens: int | None = None, share: bool = True) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        batch_tokens: int | None = None,
+        share: bool = True,
+        memory: ScoreMemory | None = None,
+    ) -> None:
         self.model = model
+        self.memory = memory
         kind = model.device.type
         self.budget = Budget(batch_tokens or _TOKENS.get(kind, 4096), _KEPT_BYTES.get(kind, 2**30), model.device)
         self._counted = [0]
-        self._share = share and model.family == "causal"
+        self._share = share
+        self._turn = _turn(model)
         self._exact: bool | None = None  # whether trees are; not yet tried
+        self._embedder = Embedder(model, self.budget, self.count) if isinstance(model, EncoderModel) else None
 
     @property
     def batch_tokens(self) -> int:
         """The most tokens of one pass, as things are."""
         return self.budget.tokens
+
+    @property
+    def budget_bytes(self) -> int:
+        """What a call may need beside the model's weights: keys and values that are kept, and one pass."""
+        config = self.model.network.config.get_text_config()
+        width = 24 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+        one_pass = self.budget.tokens * width * self.model.dtype.itemsize
+        return int(self.budget.kept_bytes + one_pass + 4 * 4 * causal.OUTPUT_NUMBERS)
 
     @property
     def tokens(self) -> int:
@@ -142,7 +181,7 @@ class Engine:
         self._counted[0] += tokens
 
     def on(self, model: LanguageModel) -> Engine:
-        """An engine for another model, such as a trained copy, that counts its tokens here."""
+        """An engine for another model, such as a trained copy, that counts its tokens here and has no memory."""
         engine = Engine(model, self.budget.ceiling, self._share)
         engine._counted = self._counted
         return engine
@@ -151,36 +190,90 @@ class Engine:
     def score(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
         """log P(choice | context), natural, summed over the choice's tokens: one (C,) a request.
 
-        Equal requests are computed once. Raises ModelError when the model returns NaN, or when
+        For a sentence encoder, the cosine of context and choice. Equal requests are computed once,
+        and what the memory holds not at all. Raises ModelError when the model returns NaN, or when
         a single request does not fit into memory.
         """
         distinct: dict[tuple[object, ...], list[int]] = {}
         for at, request in enumerate(requests):
             distinct.setdefault(request.identity, []).append(at)
         unique = [requests[places[0]] for places in distinct.values()]
-        scored = self._scored(unique) if unique else []
         found: list[NDArray[np.float64]] = [np.empty(0)] * len(requests)
-        for places, scores in zip(distinct.values(), scored, strict=True):
-            if not np.isfinite(scores).all():
-                raise ModelError(
-                    f"The model {self.model.name!r} returned NaN or infinite log-probabilities "
-                    f'in {str(self.model.dtype).removeprefix("torch.")}. Try [model] dtype = "float32".'
-                )
+        for places, scores in zip(distinct.values(), self._remembered(unique), strict=True):
             for place in places:
                 found[place] = scores
         return found
 
+    def _remembered(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
+        """The scores of distinct requests, from the memory where it has them."""
+        if self.memory is None:
+            return self._checked(requests)
+        keys = [self.memory.key(request) for request in requests]
+        known = self.memory.get(keys)
+        new = [at for at, scores in enumerate(known) if scores is None]
+        fresh = dict(zip(new, self._checked([requests[at] for at in new]), strict=True))
+        self.memory.put({keys[at]: scores for at, scores in fresh.items()})
+        return [fresh[at] if scores is None else scores for at, scores in enumerate(known)]
+
+    def _checked(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
+        scored = self._scored(requests) if requests else []
+        if not all(np.isfinite(scores).all() for scores in scored):
+            raise ModelError(
+                f"The model {self.model.name!r} returned NaN or infinite log-probabilities "
+                f'in {str(self.model.dtype).removeprefix("torch.")}. Try [model] dtype = "float32".'
+            )
+        return scored
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        requests: Sequence[Request],
+        new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        ends: Collection[int] | None = None,
+    ) -> list[Ids]:
+        """The ids written on from each request's context, without what ends the text; choices are not read.
+
+        new_tokens: the most a text may have. temperature: 0 takes the likeliest token each time;
+        else tokens are drawn, from `seed` and the request's number alone. ends: ids that end a text;
+        None takes the model's own. Raises ModelError for a masked model, which cannot write.
+        """
+        if self.model.family not in ("causal", "seq2seq"):
+            raise ModelError(
+                f"The model {self.model.name!r} is {self.model.family}; only causal and seq2seq models write."
+            )
+        if ends is None:
+            own = self.model.network.generation_config.eos_token_id
+            ends = [] if own is None else [own] if isinstance(own, int) else own
+        writing = Writing(new_tokens, temperature, seed, frozenset(ends))
+        if not requests or new_tokens < 1:
+            return [()] * len(requests)
+        if self.model.family == "causal" and self._trees(
+            [replace(r, choices=r.choices or (r.context[-1:],)) for r in requests[:2]]
+        ):
+            with blocked_weights(self.model.network):
+                return write(requests, self.model, self.budget, self.count, writing)
+        return write_plainly(requests, self.model, self.count, writing)
+
     def _scored(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
+        if self._embedder is not None:
+            return self._embedder.scores(requests)
         if self._trees(requests):
-            return Grid.of(requests, self.model).score(self.model, self.budget, self.count)
+            grid = Grid.of(requests, self.model)
+            with blocked_weights(self.model.network):
+                return grid.answers(_FAST[self.model.family](grid, self.model, self.budget, self.count))
         scored: list[NDArray[np.float64]] = [np.empty(0)] * len(requests)
-        for soft in (False, True):  # not mixed: a batch with vectors is read as embeddings
-            self._score_plain(requests, [i for i, r in enumerate(requests) if (r.vectors is not None) == soft], scored)
+        kinds: dict[tuple[bool, bool], list[int]] = {}
+        for i, request in enumerate(requests):  # not mixed: a batch with vectors is read as embeddings
+            kinds.setdefault((request.vectors is not None, _length(request) > self._turn), []).append(i)
+        for members in kinds.values():
+            self._score_plain(requests, members, scored)
         return scored
 
     def _trees(self, requests: Sequence[Request]) -> bool:
         """Whether the requests are read as a tree."""
-        if not self._share:
+        if not self._share or max(map(_length, requests)) > self._turn:
             return False
         if self._exact is None:
             try:
@@ -195,8 +288,7 @@ class Engine:
         """Whole rows, in batches of like length."""
 
         def size(i: int) -> tuple[int, int]:
-            request = requests[i]
-            return len(request.choices), len(request.context) + max(map(len, request.choices)) + len(request.tail)
+            return len(requests[i].choices), _length(requests[i])
 
         def forward(batch: list[int]) -> None:
             rows = [row for i in batch for row in requests[i].rows()]

@@ -12,7 +12,7 @@ from torch import Tensor
 from autoprompt.models import LanguageModel
 from autoprompt.soft import Array
 
-__all__ = ["Ids", "Request", "Row", "embedded", "padded"]
+__all__ = ["Ids", "Request", "Row", "Vectors", "embedded", "padded"]
 
 Ids = tuple[int, ...]
 
@@ -49,6 +49,13 @@ class Row:
     choice: Ids
     tail: Ids = ()
     vectors: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Vectors (K, H) in place of ids: id -1-k stands for row k. They may take a gradient."""
+
+    rows: Tensor | None = None
 
 
 def padded(rows: Sequence[Ids], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from autoprompt.models.encoder import EncoderModel
 from autoprompt.prompt import Prompt
 
 __all__ = ["card"]
 
 _CLASSES = {"causal": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM", "masked": "AutoModelForMaskedLM"}
+_TEMPERATURES = {"encoder": EncoderModel.temperature}  # of a prompt that names none; 1 for the other families
 
 
 def card(prompt: Prompt, model: str, family: str, method: str | None, scores: Mapping[str, float]) -> str:
@@ -17,8 +19,8 @@ def card(prompt: Prompt, model: str, family: str, method: str | None, scores: Ma
     parts = [
         "# A prompt found by autoprompt",
         f"Model: {where}. Test scores: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()) + ".",
-        "## The prompt as text\n\n`prompt.txt` holds it whole. Put the input in place of the placeholders; the model "
-        f"writes one of {', '.join(repr(word) for word in prompt.label_words.values())} in place of {{label}}.",
+        "## The prompt as text\n\n`prompt.txt` holds it whole. Put the input in place of the placeholders; "
+        + _answering(prompt, family),
         f"```text\n{prompt.placeholder_text()}\n```",
         f"## In Python\n\n```python\n{_program(prompt, model, family, method)}\n```",
         _reading(prompt, family),
@@ -26,8 +28,17 @@ def card(prompt: Prompt, model: str, family: str, method: str | None, scores: Ma
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _answering(prompt: Prompt, family: str) -> str:
+    words = ", ".join(repr(word) for word in prompt.label_words.values())
+    if family == "encoder":
+        return f"the answer is the nearest of {words}, and {{label}} is left out."
+    return f"the model writes one of {words} in place of {{label}}."
+
+
 def _program(prompt: Prompt, model: str, family: str, method: str | None) -> str:
     base = "path/to/autoprompt/models/builtin" if model == "builtin" else model
+    if family == "encoder":
+        return "\n".join(_embedding(prompt, base))
     lines = [f"from transformers import AutoTokenizer, {_CLASSES[family]}", f"name = {base!r}"]
     if method == "full":
         lines[1] = 'name = "model"  # this folder\'s, all weights trained'
@@ -40,6 +51,23 @@ def _program(prompt: Prompt, model: str, family: str, method: str | None) -> str
         lines += _RETRIEVING
     lines.append('prompt = open("prompt.txt").read().rstrip("\\n").split("{label}")[0].replace("{text}", "...")')
     return "\n".join(lines)
+
+
+def _embedding(prompt: Prompt, model: str) -> list[str]:
+    """The program for a sentence encoder."""
+    lines = ["import json, re", "from sentence_transformers import SentenceTransformer"]
+    lines.append(f"model = SentenceTransformer({model!r})")
+    if prompt.soft is not None:
+        lines += ["from safetensors.torch import load_file", 'vectors = load_file("vectors.safetensors")["vectors"]']
+    if prompt.retrieval is not None:
+        lines += _RETRIEVING
+    return [
+        *lines,
+        'words = json.load(open("prompt.json"))["label_words"]',
+        'text = re.sub(" *{label}", "", open("prompt.txt").read()).strip().replace("{text}", "...")',
+        "cosines = model.similarity(model.encode([text]), model.encode(list(words.values())))[0]",
+        "print(list(words)[int(cosines.argmax())])",
+    ]
 
 
 # what retrieval.py does, for inputs of one field or more
@@ -59,11 +87,12 @@ def _vectors(method: str | None) -> str:
 
 def _reading(prompt: Prompt, family: str) -> str:
     notes = []
+    inner = "model[0].auto_model" if family == "encoder" else "model"
     if prompt.soft is not None:
         count, size = prompt.soft.vectors.shape
         notes.append(
             f"The prompt is soft: {count} vectors of {size} numbers stand where prompt.txt shows them. Embed the text "
-            "around them with `model.get_input_embeddings()` and give `inputs_embeds`."
+            f"around them with `{inner}.get_input_embeddings()` and give `inputs_embeds`."
         )
     if prompt.retrieval is not None:
         notes.append(
@@ -75,10 +104,14 @@ def _reading(prompt: Prompt, family: str) -> str:
         "causal": "Sum the log-probabilities of each label word's tokens after the prompt; the highest is the answer.",
         "seq2seq": "Give the prompt to the encoder and sum the log-probabilities of each label word in the decoder.",
         "masked": "Put one mask per token of the label word at {label}, and sum the log-probabilities at the masks.",
+        "encoder": "Embed the prompt and the label words; the label word with the highest cosine is the answer.",
     }
     notes.append(how[family])
-    if prompt.normalize:
+    if prompt.normalize and family != "encoder":
         notes.append("Divide each sum by the word's number of tokens.")
+    temperature = prompt.temperature or _TEMPERATURES.get(family, 1.0)
+    if temperature != 1:
+        notes.append(f"Divide by the temperature, {temperature:g}, before the softmax that gives probabilities.")
     if prompt.calibration == "content_free":
         notes.append(
             "Divide the probabilities by their mean over the inputs 'N/A', '' and '[MASK]' (contextual calibration)."

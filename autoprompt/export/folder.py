@@ -107,8 +107,6 @@ def read_export(folder: Path) -> tuple[Exported, Prompt, Prompt]:
         raise ExportError(
             f"{path} cannot be read ({type(error).__name__}: {error}). Export the winner again."
         ) from None
-    prompt = Prompt.load(folder)
-    if about.prompt_fingerprint and prompt.fingerprint != about.prompt_fingerprint:
-        raise ExportError(f"{folder / 'prompt.json'} was changed since it was exported; its scores no longer hold.")
+    prompt = Prompt.load(folder, about.prompt_fingerprint)
     tuned = folder / "tuned_vectors"
     return about, prompt, Prompt.load(tuned) if tuned.is_dir() else prompt

@@ -6,18 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from autoprompt.errors import PromptError
+from autoprompt.models.pieces import Pieces
 from autoprompt.soft import Array
 
-__all__ = ["Encoding", "Family", "LanguageModel", "Shown", "common_length"]
+__all__ = ["Encoding", "Family", "Ids", "LanguageModel", "Shown", "common_length"]
 
-Family = Literal["causal", "seq2seq", "masked"]
+Family = Literal["causal", "seq2seq", "masked", "encoder"]
 Ids = tuple[int, ...]
 
 
@@ -64,16 +65,22 @@ class LanguageModel(ABC):
     """A network with its tokenizer, on its device.
 
     name: as it was asked for. fingerprint: a hash of the files it was loaded from. window: the
-    most tokens that it reads at once, or None.
+    most tokens that it reads at once, or None. temperature: that of a prompt which names none.
     """
 
     family: ClassVar[Family]
+    temperature: ClassVar[float] = 1.0
 
     def __init__(self, network: Any, tokenizer: Any, name: str, fingerprint: str) -> None:
         self.network = network
         self.tokenizer = tokenizer
         self.name = name
         self.fingerprint = fingerprint
+        self._pieces = Pieces(tokenizer)
+
+    def with_network(self, network: Any) -> Self:
+        """The same model with another network, such as a trained copy."""
+        return type(self)(network, self.tokenizer, self.name, self.fingerprint)
 
     @abstractmethod
     def encode(
@@ -157,7 +164,7 @@ class LanguageModel(ABC):
     def window(self) -> int | None:
         config = self.network.config
         limits = [getattr(config, key, None) for key in ("max_position_embeddings", "n_positions")]
-        if "roberta" in config.model_type and limits[0]:
+        if any(kind in config.model_type for kind in ("roberta", "camembert", "mpnet")) and limits[0]:
             limits[0] -= config.pad_token_id + 1  # its positions begin behind the padding id
         limits.append(self.tokenizer.model_max_length if self.tokenizer.model_max_length < 10**7 else None)
         known = [int(limit) for limit in limits if limit and limit > 0]
@@ -179,11 +186,11 @@ class LanguageModel(ABC):
 
     def ids(self, texts: Sequence[str], special: bool) -> list[Ids]:
         """Token ids of each text; an empty text has none of its own."""
+        if not special:
+            return self._pieces.ids(texts)
         if not texts:
             return []
-        encoded = self.tokenizer(
-            list(texts), add_special_tokens=special, padding=False, truncation=False, verbose=False
-        )["input_ids"]
+        encoded = self.tokenizer(list(texts), padding=False, truncation=False, verbose=False)["input_ids"]
         return [tuple(ids) for ids in encoded]
 
     def with_vectors(self, texts: Sequence[str], slots: Sequence[int | None], vectors: int) -> list[Ids]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,19 @@ from transformers import AutoConfig, AutoTokenizer
 from autoprompt.errors import ModelError
 from autoprompt.models.base import Family, LanguageModel
 from autoprompt.models.causal import CausalModel
+from autoprompt.models.encoder import EncoderModel, read_layout
 from autoprompt.models.masked import MaskedModel
 from autoprompt.models.seq2seq import Seq2SeqModel
 
 __all__ = ["BUILTIN", "load_model", "model_fingerprint"]
 
 BUILTIN = Path(__file__).parent / "builtin"
-_FAMILIES: dict[Family, tuple[type[LanguageModel], str, str]] = {
-    "causal": (CausalModel, "AutoModelForCausalLM", "ForCausalLM"),
-    "seq2seq": (Seq2SeqModel, "AutoModelForSeq2SeqLM", "ForConditionalGeneration"),
-    "masked": (MaskedModel, "AutoModelForMaskedLM", "ForMaskedLM"),
+# the class, what loads its network, and how the architectures end that it is for
+_FAMILIES: dict[Family, tuple[type[LanguageModel], str, tuple[str, ...]]] = {
+    "causal": (CausalModel, "AutoModelForCausalLM", ("ForCausalLM", "LMHeadModel")),
+    "seq2seq": (Seq2SeqModel, "AutoModelForSeq2SeqLM", ("ForConditionalGeneration",)),
+    "masked": (MaskedModel, "AutoModelForMaskedLM", ("ForMaskedLM",)),
+    "encoder": (EncoderModel, "AutoModel", ()),  # told by the files beside its transformer
 }
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -34,15 +38,17 @@ def _path(name: str) -> str:
 def model_fingerprint(name: str) -> str:
     """A hash of the files of a model folder (16 hexadecimal digits); of a hub model, its revision.
 
+    The parts of a sentence encoder ("1_Pooling", "2_Dense") count too.
     Weights over 64 MB count by size, head and tail, which spares reading them twice.
     """
     folder = Path(_path(name))
     if not folder.is_dir():
         return name
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.suffix in {".json", ".safetensors", ".model", ".txt"}):
+    files = [*folder.iterdir(), *folder.glob("[0-9]_*/*")]
+    for path in sorted(p for p in files if p.suffix in {".json", ".safetensors", ".model", ".txt"}):
         size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()} {size}".encode())
         with path.open("rb") as file:
             if size <= 2**26:
                 digest.update(file.read())
@@ -78,14 +84,14 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 def _family(config: Any, name: str) -> Family:
     architectures = getattr(config, "architectures", None) or []
-    for family, (_, _, ending) in _FAMILIES.items():
-        if any(a.endswith((ending, "LMHeadModel") if family == "causal" else ending) for a in architectures):
+    for family, (_, _, endings) in _FAMILIES.items():
+        if any(a.endswith(endings) for a in architectures):
             return family
     if getattr(config, "is_encoder_decoder", False):
         return "seq2seq"
     raise ModelError(
         f"The family of the model {name!r} cannot be told from its architectures {architectures}. "
-        "Give [model] family: causal, seq2seq or masked."
+        "Give [model] family: causal, seq2seq, masked or encoder."
     )
 
 
@@ -109,7 +115,7 @@ def load_model(
     'causal'
     """
     path = _path(name)
-    if _looks_local(path) and not (Path(path) / "config.json").is_file():
+    if _looks_local(path) and not any((Path(path) / file).is_file() for file in ("config.json", "modules.json")):
         what = "no model (no config.json)" if Path(path).is_dir() else "not there"
         raise ModelError(
             f"The model folder {path} is {what}. Give 'builtin', a folder in the Hugging Face layout, or a hub name."
@@ -118,15 +124,13 @@ def load_model(
     place = _device(device)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
+        layout = read_layout(path) if family in {None, "encoder"} else None
+        if layout is not None and layout.subfolder:
+            options["subfolder"] = layout.subfolder
         config = AutoConfig.from_pretrained(path, **options)
-        kind = family or _family(config, name)
-        maker, auto, _ = _FAMILIES[kind]
+        kind = family or ("encoder" if layout is not None else _family(config, name))
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        network, found = getattr(transformers, auto).from_pretrained(
-            path, dtype=_dtype(dtype, place), use_safetensors=True, output_loading_info=True, **options
-        )
-        if found["missing_keys"]:
-            raise ModelError(f"The weights of {name!r} lack {', '.join(sorted(found['missing_keys'])[:3])}.")
+        network = _network(path, name, kind, config, {"dtype": _dtype(dtype, place), **options}).to(place)
     except ModelError:
         raise
     except Exception as error:  # the libraries raise many kinds for a model that is not there or broken
@@ -137,8 +141,30 @@ def load_model(
         ) from error
     if kind == "masked" and tokenizer.mask_token_id is None:
         raise ModelError(f"The tokenizer of {name!r} has no mask token; a masked model needs one.")
-    network.eval().requires_grad_(False)
-    return maker(network.to(place), tokenizer, name, model_fingerprint(name))
+    if kind == "encoder":
+        return EncoderModel(network, tokenizer, name, model_fingerprint(name), layout)
+    return _FAMILIES[kind][0](network, tokenizer, name, model_fingerprint(name))
+
+
+def _network(path: str, name: str, kind: Family, config: Any, options: dict[str, Any]) -> Any:
+    """The network in evaluation mode, with all its weights. Raises ModelError when some are missing."""
+    _, auto, _ = _FAMILIES[kind]
+    if kind == "encoder" and getattr(config, "is_encoder_decoder", False):
+        auto = "AutoModelForTextEncoding"  # the encoder alone, of T5 and its like
+    verbosity = transformers.utils.logging.get_verbosity()
+    if kind == "encoder":  # or it would warn of a pooler that nothing reads
+        transformers.utils.logging.set_verbosity(logging.ERROR)
+    try:
+        network, found = getattr(transformers, auto).from_pretrained(
+            path, use_safetensors=True, output_loading_info=True, **options
+        )
+    finally:
+        transformers.utils.logging.set_verbosity(verbosity)
+    # what transformers calls the pooler is not read by sentence encoders, and many come without it
+    lacking = sorted(k for k in found["missing_keys"] if kind != "encoder" or not k.startswith("pooler."))
+    if lacking:
+        raise ModelError(f"The weights of {name!r} lack {', '.join(lacking[:3])}.")
+    return network.eval().requires_grad_(False)
 
 
 def _looks_local(path: str) -> bool:

@@ -1,0 +1,104 @@
+"""Sentence encoders: every text is embedded once, and a choice's score is a cosine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autoprompt.engine.batches import Budget
+from autoprompt.engine.request import Ids, Request, embedded, padded
+from autoprompt.errors import ModelError
+from autoprompt.models.encoder import EncoderModel
+from autoprompt.soft import Array
+
+__all__ = ["Embedder", "embeddings"]
+
+Text = tuple[Ids, Array | None]  # ids, and the vectors (K, H) that its ids -1-k stand for
+_Key = tuple[Ids, bytes]  # ids, and a hash of the vectors
+_REMEMBERED = 2**26  # numbers in remembered vectors: 256 MB, 174,762 vectors of 384
+
+
+def embeddings(model: EncoderModel, rows: Sequence[tuple[Ids, Tensor | None]]) -> Tensor:
+    """Unit vectors (R, D) of texts, float32, read as one padded batch, with a gradient where one is on."""
+    ids, mask = padded([ids for ids, _ in rows], model.device)
+    outputs = model.network(**embedded(model, ids, [vectors for _, vectors in rows]), attention_mask=mask)
+    return model.sentences(outputs.last_hidden_state, mask)
+
+
+class Embedder:
+    """Embeds texts, and remembers what it has embedded.
+
+    budget: how much goes into a pass. count: told the tokens that went through the model, without
+    padding. remembered: how many numbers to keep at most; the vectors that were not asked for the
+    longest are forgotten first.
+    """
+
+    def __init__(
+        self, model: EncoderModel, budget: Budget, count: Callable[[int], None], remembered: int = _REMEMBERED
+    ) -> None:
+        self._model, self._budget, self._count, self._remembered = model, budget, count, remembered
+        self._known: dict[_Key, Array] = {}
+
+    def scores(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
+        """The cosine of each request's context with each of its choices, one (C,) a request.
+
+        Raises ModelError when the model returns NaN, or when a single text does not fit into memory.
+        """
+        marks: dict[int, bytes] = {}
+        wanted: dict[_Key, Array | None] = {}
+        contexts: list[_Key] = []
+        for request in requests:
+            if id(request.vectors) not in marks:
+                marks[id(request.vectors)] = _mark(request.vectors)
+            contexts.append((request.context, marks[id(request.vectors)]))
+            wanted[contexts[-1]] = request.vectors
+            wanted |= dict.fromkeys((choice, b"") for choice in request.choices)
+        found = self._found(wanted)
+        # in float64: a product's rounding does not depend on what else is multiplied
+        sets = {request.choices for request in requests}
+        answers = {choices: np.stack([found[c, b""] for c in choices], dtype=np.float64) for choices in sets}
+        return [answers[r.choices] @ found[key].astype(np.float64) for r, key in zip(requests, contexts, strict=True)]
+
+    def embed(self, texts: Sequence[Text]) -> Array:
+        """Unit vectors (N, D) of texts, float32. Raises as `scores` does."""
+        keys = [(ids, _mark(vectors)) for ids, vectors in texts]
+        found = self._found({key: vectors for key, (_, vectors) in zip(keys, texts, strict=True)})
+        return np.stack([found[key] for key in keys])
+
+    @torch.inference_mode()
+    def _found(self, wanted: Mapping[_Key, Array | None]) -> dict[_Key, Array]:
+        """The vectors (D,) of all wanted texts, those of new ones from the model."""
+        # popped and put in again: the order of `_known` is that of the last use
+        found = {key: self._known.pop(key) for key in wanted if key in self._known}
+        new = sorted((key for key in wanted if key not in found), key=lambda key: len(key[0]))
+
+        def forward(batch: list[_Key]) -> None:
+            given = [(key[0], wanted[key]) for key in batch]
+            rows = [(ids, None if vectors is None else torch.from_numpy(vectors)) for ids, vectors in given]
+            values = embeddings(self._model, rows).cpu().numpy()
+            self._count(sum(len(ids) for ids, _ in rows))
+            found.update((key, row.copy()) for key, row in zip(batch, values, strict=True))
+
+        for soft in (False, True):  # not mixed: a batch with vectors is read as embeddings
+            members = [key for key in new if (wanted[key] is not None) == soft]
+            self._budget.run(members, lambda key: (1, len(key[0])), forward)
+        if not all(np.isfinite(found[key]).all() for key in new):
+            raise ModelError(
+                f"The model {self._model.name!r} returned NaN or infinite numbers "
+                f'in {str(self._model.dtype).removeprefix("torch.")}. Try [model] dtype = "float32".'
+            )
+        self._known |= found
+        most = self._remembered // max(1, len(next(iter(found.values()), ())))
+        for key in list(islice(self._known, max(0, len(self._known) - most))):
+            del self._known[key]
+        return found
+
+
+def _mark(vectors: Array | None) -> bytes:
+    return b"" if vectors is None else blake2b(np.ascontiguousarray(vectors).tobytes(), digest_size=16).digest()

@@ -1,0 +1,191 @@
+"""Texts written on from contexts: beginnings shared, each row with its own cache, rows that ended leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autoprompt.engine.attention import Buffers, Chain, Pack, Span
+from autoprompt.engine.batches import Budget
+from autoprompt.engine.causal import Segment, hidden_states, logits_of, pack_of
+from autoprompt.engine.grid import Count, Grid
+from autoprompt.engine.request import Ids, Request, embedded
+from autoprompt.engine.walk import bytes_per_token, walk
+from autoprompt.models import LanguageModel
+from autoprompt.soft import seed_of
+
+__all__ = ["Writing", "write", "write_plainly"]
+
+
+@dataclass(frozen=True)
+class Writing:
+    """new_tokens: the most to write. temperature: 0 takes the likeliest token, else the distribution
+    is divided by it and drawn from. seed: of the draws. ends: ids that end a text; they are not part of it.
+    """
+
+    new_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+    ends: frozenset[int] = frozenset()
+
+    def draws(self, number: int) -> NDArray[np.float64]:
+        """Uniform numbers of text `number`, one a token: no batch or order changes them."""
+        return np.random.default_rng(seed_of(self.seed, "generate", number)).random(self.new_tokens)
+
+    def chosen(self, logits: Tensor, draws: NDArray[np.float64]) -> Tensor:
+        """The next token of each row (B,), from logits (B, V); draws (B,) in [0, 1)."""
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        shares = (logits.double() / self.temperature).softmax(-1).cumsum(-1)
+        at = torch.from_numpy(draws).to(shares)[:, None] * shares[:, -1:]
+        return torch.searchsorted(shares, at, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def write(
+    requests: Sequence[Request], model: LanguageModel, budget: Budget, count: Count, writing: Writing
+) -> list[Ids]:
+    """What a causal model writes behind each request's context, in packed passes."""
+    greedy = writing.temperature == 0
+    # equal contexts are written on once, unless each has draws of its own
+    grid = Grid.of([Request(r.context, vectors=r.vectors, choices=(), tail=() if greedy else (n,))
+                    for n, r in enumerate(requests)], model)  # fmt: skip
+    written: list[Ids] = [()] * len(grid.contexts)
+    numbers = [tail[0] if tail else 0 for tail in grid.tails]
+
+    def forward(batch: list[tuple[int, Segment]]) -> None:
+        texts = _Rows(model, [segment for _, segment in batch], grid, writing, [numbers[at] for at, _ in batch]).run(
+            count
+        )
+        for (at, _), text in zip(batch, texts, strict=True):
+            written[at] = text
+
+    room = budget.kept_bytes // bytes_per_token(model)  # tokens that all rows' caches may hold
+    for group in walk(grid, model, budget, count):
+        rows = [
+            (at, Segment(grid.contexts[at][trunk.end :], chain))
+            for trunk, chain in group
+            for at in sorted(trunk.leaves, key=lambda at: len(grid.contexts[at]))
+        ]
+        most = max((len(s.ids) for _, s in rows), default=1)
+        # a row weighs as much of the budget as its cache takes of the room
+        weight = max(1, most, budget.ceiling * (most + writing.new_tokens) // max(1, room))
+        budget.run(rows, lambda member, weight=weight: (1, weight), forward)  # type: ignore[misc]
+        del group, rows
+    return [written[number] for number, _ in grid.places]
+
+
+class _Rows:
+    """Texts that are being written, one a row."""
+
+    def __init__(
+        self, model: LanguageModel, segments: Sequence[Segment], grid: Grid, writing: Writing, numbers: Sequence[int]
+    ) -> None:
+        self.model, self.grid, self.writing = model, grid, writing
+        self.segments = list(segments)
+        self.draws = np.stack([writing.draws(n) for n in numbers]) if writing.temperature else None
+        self.alive = np.arange(len(segments))  # the rows' numbers
+        self.texts: list[list[int]] = [[] for _ in segments]
+        self.depths = np.array([segment.start + len(segment.ids) for segment in segments])
+
+    def run(self, count: Count) -> list[Ids]:
+        hidden, buffers = self._read()
+        count(sum(len(segment.ids) for segment in self.segments))
+        for step in range(self.writing.new_tokens):
+            logits = logits_of(self.model, hidden)
+            draws = np.empty(0) if self.draws is None else self.draws[self.alive, step]
+            tokens = self.writing.chosen(logits, draws).cpu().numpy()
+            ended = np.isin(tokens, list(self.writing.ends))
+            for row, token in zip(self.alive[~ended].tolist(), tokens[~ended].tolist(), strict=True):
+                self.texts[row].append(token)
+            if ended.all() or step == self.writing.new_tokens - 1:
+                break
+            if ended.any():
+                self.alive, tokens = self.alive[~ended], tokens[~ended]
+                buffers.keep(torch.from_numpy(np.flatnonzero(~ended)).to(self.model.device))
+            hidden = self._step(buffers, tokens, step)
+            count(len(tokens))
+        return [tuple(text) for text in self.texts]
+
+    def _read(self) -> tuple[Tensor, Buffers]:
+        """The hidden state of each context's last token (B, H), and the rows' caches."""
+        pack, ids = pack_of(self.model, self.segments, keep=True)
+        found = hidden_states(self.model, pack, ids, self.grid.vectors)
+        lengths = np.array([len(segment.ids) for segment in self.segments])
+        stops = np.cumsum(lengths)
+        width = int(lengths.max())
+        # flush right: the last column of each row is its last token
+        index = np.maximum(stops[:, None] - width + np.arange(width)[None], 0)
+        device = self.model.device
+        where = torch.from_numpy(index.reshape(-1)).to(device)
+        layers = {}
+        for layer, (keys, values) in pack.kept.items():
+            rows = []
+            for packed in (keys, values):
+                heads, size = packed.shape[1], packed.shape[3]
+                room = packed.new_empty(len(lengths), heads, width + self.writing.new_tokens, size)
+                chosen = packed[0].index_select(1, where).reshape(heads, len(lengths), width, size)
+                room[:, :, :width] = chosen.transpose(0, 1)
+                rows.append(room)
+            layers[layer] = (rows[0], rows[1])
+        buffers = Buffers(layers, width - lengths, width)
+        return found[torch.from_numpy(stops - 1).to(device)], buffers
+
+    def _step(self, buffers: Buffers, tokens: NDArray[np.int64], step: int) -> Tensor:
+        buffers.step()
+        spans: list[Span] = []
+        for at, row in enumerate(self.alive.tolist()):
+            chain: Chain | None = self.segments[row].chain
+            if chain is None:
+                continue
+            if spans and spans[-1].chain is chain:
+                spans[-1] = Span(spans[-1].start, at + 1, chain)
+            else:
+                spans.append(Span(at, at + 1, chain))
+        pack = Pack(self.depths[self.alive] + step, (), spans, buffers=buffers)
+        return hidden_states(self.model, pack, tokens, self.grid.vectors)
+
+
+def write_plainly(requests: Sequence[Request], model: LanguageModel, count: Count, writing: Writing) -> list[Ids]:
+    """The same through transformers' own `generate`, text by text: for models that packed passes do not fit."""
+    device = model.device
+    written = []
+    for number, request in enumerate(requests):
+        ids = torch.tensor([request.context], device=device)
+        vectors = None if request.vectors is None else torch.from_numpy(request.vectors)
+        text: list[int] = []
+        draws = writing.draws(number)
+        choose = _Chooser(writing, draws)
+        found = model.network.generate(
+            **embedded(model, ids, [vectors]),
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=writing.new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(writing.ends) or None,
+            pad_token_id=0,
+            logits_processor=[choose],
+        )[0].tolist()
+        # generate gives back the prompt only where it was given as ids; an encoder-decoder's start token leads
+        text = found[len(request.context) if model.family == "causal" and vectors is None else 0 :]
+        if model.family == "seq2seq":
+            text = text[1:]
+        cut = next((n for n, token in enumerate(text) if token in writing.ends), len(text))
+        written.append(tuple(text[:cut]))
+        count(len(request.context) + len(text))
+    return written
+
+
+class _Chooser:
+    """For `generate`: leaves only the token that the draw chooses."""
+
+    def __init__(self, writing: Writing, draws: NDArray[np.float64]) -> None:
+        self.writing, self.draws, self.step = writing, draws, 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        token = self.writing.chosen(scores.float(), self.draws[self.step : self.step + 1])
+        self.step += 1
+        return torch.full_like(scores, float("-inf")).scatter(1, token[:, None], 0.0)
