@@ -38,6 +38,7 @@ class ModelSection(_Section):
     device: Text = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_tokens: Count | None = None
+    memory: Annotated[int, Field(ge=0)] = 2_000_000
     trust_remote_code: bool = False
 
 

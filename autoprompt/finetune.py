@@ -135,6 +135,11 @@ def finetune(
 
 def _trainable(model: LanguageModel, options: FinetuneOptions) -> tuple[LanguageModel, Any]:
     """A copy of the model whose trainable weights require gradients, and its peft wrapper if any."""
+    if model.family == "encoder":
+        raise ModelError(
+            f"The model {model.name!r} is a sentence encoder, which cannot be fine-tuned yet. "
+            "Set [finetune] method = 'none'."
+        )
     network = copy.deepcopy(model.network)
     adapter = None
     if options.method == "lora":
@@ -146,7 +151,7 @@ def _trainable(model: LanguageModel, options: FinetuneOptions) -> tuple[Language
         network = adapter.get_base_model()
     else:
         network.requires_grad_(True)
-    return type(model)(network, model.tokenizer, model.name, model.fingerprint), adapter
+    return model.with_network(network), adapter
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,7 @@ class _Lesson:
     gold: list[int]
     empty: list[Request]
     normalize: bool
+    temperature: float
     vectors: Tensor | None
     tree: bool
 
@@ -172,10 +178,11 @@ class _Lesson:
         """-log P(right label), summed over some of the requests."""
         asked = [self.requests[i] for i in part] + self.empty
         scores = choice_log_probabilities(model, asked, self.vectors, self.tree)  # (B + E, C)
-        if self.normalize:
+        if self.normalize:  # all of this as the scorer does
             lengths = [[len(choice) for choice in request.choices] for request in asked]
             scores = scores / torch.tensor(lengths, device=scores.device)
-        if self.empty:  # as the scorer calibrates
+        scores = scores / self.temperature
+        if self.empty:
             prior = scores[len(part) :].softmax(1).mean(0)
             scores = scores[: len(part)] - prior.clamp(min=1e-12).log()
         gold = torch.tensor([self.gold[i] for i in part], device=scores.device)
@@ -195,6 +202,7 @@ def _lesson(model: LanguageModel, prompt: Prompt, examples: Sequence[Example], v
         gold,
         requests[len(inputs) :],
         prompt.normalize,
+        prompt.temperature or model.temperature,
         vectors,
         model.family == "causal" and reads_trees(model, tried),
     )
@@ -277,4 +285,4 @@ def load_tuned(model: LanguageModel, folder: Path) -> LanguageModel:
         ) from None
     network = adapter.get_base_model()
     network.eval().requires_grad_(False)
-    return type(model)(network, model.tokenizer, model.name, model.fingerprint)
+    return model.with_network(network)

@@ -142,6 +142,7 @@ class RunFolder:
     result = property(lambda self: self.path / "result.json")
     report = property(lambda self: self.path / "report.md")
     test_rows = property(lambda self: self.path / "test.jsonl")
+    scores = property(lambda self: self.path.parent / "scores.sqlite")  # the engine's memory, for all runs here
 
     def __enter__(self) -> RunFolder:
         try:

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 from autoprompt import events
 from autoprompt.config import Config, data_options, read_config, require_words
 from autoprompt.data import Splits, read_splits
+from autoprompt.engine import ScoreMemory
+from autoprompt.errors import ModelError
 from autoprompt.metrics import load_metric
 from autoprompt.models import LanguageModel, load_model, model_fingerprint
 from autoprompt.prompt import Prompt
@@ -73,7 +75,8 @@ def run(
     require_words(config, splits.labels)
     metric = load_metric(config.metric, base, splits.labels)
     began = time.monotonic()
-    with RunFolder(Path(results or config.results), name or config.name) as folder:
+    with ExitStack() as opened:
+        folder = opened.enter_context(RunFolder(Path(results or config.results), name or config.name))
 
         def tell(event: events.Event) -> None:
             folder(event)
@@ -85,7 +88,8 @@ def run(
         tell(events.RunStarted(folder.name, resumed, metric.name, metric.maximize, config.seed, config.study.trials))
         _tell_data(splits, tell)
         model = _load(config, tell)
-        scorer = Scorer(model, metric, config.model.batch_tokens)
+        memory = opened.enter_context(_memory(folder, model, config.model.memory))
+        scorer = Scorer(model, metric, config.model.batch_tokens, memory)
         search = Study(
             make_space(config, splits), scorer, splits.dev, _study_options(config), folder.path, config.seed, tell,
             _heard(folder),
@@ -130,7 +134,7 @@ def make_space(config: Config, splits: Splits) -> Space:
     prompt, space = config.prompt, config.space
     baseline = Prompt(
         prompt.template, {label: prompt.label_words[label] for label in splits.labels}, prompt.instruction, (),
-        prompt.calibration, prompt.normalize, prompt.separator,
+        prompt.calibration, prompt.normalize, prompt.separator, temperature=prompt.temperature,
     )  # fmt: skip
     words = {
         label: _distinct([word, *space.label_words.get(label, [])]) for label, word in baseline.label_words.items()
@@ -142,6 +146,7 @@ def make_space(config: Config, splits: Splits) -> Space:
         instructions=_distinct([prompt.instruction, *space.instructions]),
         label_words=words,
         calibrations=_distinct([prompt.calibration, *space.calibration]),
+        temperatures=_distinct([prompt.temperature, *space.temperatures]),
         demonstrations=DemonstrationSpace(shown.most, shown.draws, shown.orders, _distinct(shown.selection))
         if shown
         else DemonstrationSpace(0),
@@ -231,9 +236,19 @@ def _load(config: Config, tell: events.Listener) -> LanguageModel:
     options = config.model
     family = None if options.family == "auto" else options.family
     model = load_model(options.name, family, options.device, options.dtype, options.trust_remote_code)
+    if model.family == "encoder" and config.finetune.method != "none":
+        raise ModelError(
+            f"The model {options.name!r} is a sentence encoder, which cannot be fine-tuned yet. "
+            'Set [finetune] method = "none".'
+        )
     dtype = str(model.dtype).removeprefix("torch.")
     tell(events.ModelLoaded(options.name, model.family, str(model.device), dtype, model.parameters))
     return model
+
+
+def _memory(folder: RunFolder, model: LanguageModel, rows: int) -> ScoreMemory:
+    """What was scored before, in all runs of this results folder."""
+    return ScoreMemory(folder.scores if rows else None, model.identity, rows or 2_000_000)
 
 
 def _tell_winner(winner: Candidate, tell: events.Listener) -> None:

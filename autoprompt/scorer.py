@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprompt.data import Example
-from autoprompt.engine import Engine, Request
+from autoprompt.engine import Engine, Request, ScoreMemory
 from autoprompt.metrics import Metric, Outcome
 from autoprompt.models import Encoding, LanguageModel
 from autoprompt.prompt import Prompt
@@ -49,7 +49,8 @@ class Scorer:
     """Scores prompts on one model under one metric.
 
     A score is a function of (model, prompt, example): batches, order and neighbours do not change
-    it beyond 1e-4 in any label log-probability (float32). What was scored once is remembered.
+    it beyond 1e-4 in any label log-probability (float32). What was scored once is remembered; memory
+    keeps it beyond this process.
 
     >>> from autoprompt.metrics.builtin import accuracy
     >>> from autoprompt.models import load_model
@@ -62,10 +63,12 @@ class Scorer:
     True
     """
 
-    def __init__(self, model: LanguageModel, metric: Metric, batch_tokens: int | None = None) -> None:
+    def __init__(
+        self, model: LanguageModel, metric: Metric, batch_tokens: int | None = None, memory: ScoreMemory | None = None
+    ) -> None:
         self.model = model
         self.metric = metric
-        self.engine = Engine(model, batch_tokens)
+        self.engine = Engine(model, batch_tokens, memory=memory)
         self.truncated: set[object] = set()  # inputs that had to be shortened, by their fields
         self._known: dict[_Key, Floats] = {}
 

@@ -79,6 +79,7 @@ family = "causal"
 device = "cpu"
 dtype = "float32"
 batch_tokens = 2048
+memory = 1000
 trust_remote_code = false
 
 [data]
@@ -93,9 +94,11 @@ instruction = "Is it good?"
 separator = "\n###\n"
 normalize = true
 calibration = "content_free"
+temperature = 0.5
 label_words = { pos = "good", neg = "bad" }
 
 [space]
+temperatures = [0.05, 1]
 templates = ["{{ text }} => {{ label }}"]
 instructions = ["", "Good or bad?"]
 label_words = { pos = ["great", "fine"], neg = ["poor"] }

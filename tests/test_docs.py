@@ -23,7 +23,7 @@ MODULES = sorted(
 # the parts of the public face, and what stands behind the metric door
 PROGRAMS = {
     "autoprompt.demonstrations", "autoprompt.engine.engine", "autoprompt.export.folder", "autoprompt.finetune", "autoprompt.metrics.base",
-    "autoprompt.models.loading", "autoprompt.prompt", "autoprompt.retrieval", "autoprompt.run", "autoprompt.samplers", "autoprompt.scorer",
+    "autoprompt.models.loading", "autoprompt.models.pieces", "autoprompt.prompt", "autoprompt.retrieval", "autoprompt.run", "autoprompt.samplers", "autoprompt.scorer",
     "autoprompt.soft", "autoprompt.space", "autoprompt.study",
 }  # fmt: skip
 

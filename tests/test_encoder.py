@@ -24,6 +24,7 @@ from autoprompt.engine.batches import Budget
 from autoprompt.engine.encoder import Embedder, embeddings
 from autoprompt.errors import ConfigError, ExportError, ModelError, PromptError
 from autoprompt.export import Exported, export, read_export
+from autoprompt.finetune import finetune
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import load_model, model_fingerprint
 from autoprompt.models.encoder import EncoderModel
@@ -552,6 +553,14 @@ def test_fine_tuning_an_encoder_is_refused_before_anything_is_done(
     wording = r"finetune\.method is '(lora|full)', and the model '.*' is a sentence encoder, which cannot be fine-tuned yet; give 'none'\."
     with pytest.raises(ConfigError, match=wording):
         read_config(values, tmp_path)
+
+
+def test_fine_tuning_an_encoder_is_an_error(model: EncoderModel, topics_rows: list[dict[str, str]]) -> None:
+    wording = (
+        r"^The model '.*' is a sentence encoder, which cannot be fine-tuned yet\. Set \[finetune\] method = 'none'\.$"
+    )
+    with pytest.raises(ModelError, match=wording):
+        finetune(model, Prompt(TEMPLATE, WORDS), topics(topics_rows[:4]), lambda tuned, prompt: (0.0, 0.0))
 
 
 def test_the_temperatures_of_a_space_file_are_numbers_above_nothing(

@@ -42,6 +42,12 @@ ASSERTS = {
 OTHERS = {
     ("__main__.py", "", "SystemExit"): "the exit code",
     ("cli.py", "", "SystemExit"): "the exit code",
+    (
+        "engine/attention.py",
+        "_attend",
+        "NotImplementedError",
+    ): "caught where trees are tried, which then go the plain way",
+    ("engine/tree.py", "label_tree", "ValueError"): "a mistake of the calling room",
     ("export/folder.py", "read_export", "ValueError"): "caught in the same function, made an ExportError",
     ("prompt.py", "_text", "TypeError"): "caught by its only caller, made an ExportError",
     ("soft.py", "from_tokens", "ValueError"): "arithmetic: a mistake of the calling room",

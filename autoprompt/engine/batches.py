@@ -9,7 +9,7 @@ import torch
 
 from autoprompt.errors import ModelError
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "out_of_memory"]
 
 _T = TypeVar("_T")
 _GROW_AFTER = 32  # passes that went well, before a budget that was halved is tried twice as large

@@ -200,7 +200,9 @@ def logits_of(model: LanguageModel, hidden: Tensor) -> Tensor:
         hidden = torch.nn.functional.pad(hidden, (0, 0, 0, rounded(count) - count))
     logits: Tensor = head(hidden)[:count].float()
     config = model.network.config.get_text_config()
-    logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
-    logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
+    scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
+    divisor = getattr(config, "logits_scaling", None) or 1.0  # Granite
+    if scale != divisor:
+        logits = logits * scale / divisor
     cap = getattr(config, "final_logit_softcapping", None)  # Gemma
     return logits if cap is None else torch.tanh(logits / cap) * cap

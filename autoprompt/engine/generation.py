@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from autoprompt.engine.attention import Buffers, Chain, Pack, Span
 from autoprompt.engine.batches import Budget
 from autoprompt.engine.causal import Segment, hidden_states, logits_of, pack_of
 from autoprompt.engine.grid import Count, Grid
-from autoprompt.engine.request import Ids, Request, embedded
+from autoprompt.engine.request import Ids, Request, Vectors, embedded
 from autoprompt.engine.walk import bytes_per_token, walk
 from autoprompt.models import LanguageModel
 from autoprompt.soft import seed_of
@@ -58,9 +58,8 @@ def write(
     numbers = [tail[0] if tail else 0 for tail in grid.tails]
 
     def forward(batch: list[tuple[int, Segment]]) -> None:
-        texts = _Rows(model, [segment for _, segment in batch], grid, writing, [numbers[at] for at, _ in batch]).run(
-            count
-        )
+        segments, own = [segment for _, segment in batch], [numbers[at] for at, _ in batch]
+        texts = _Rows(model, segments, grid.vectors, writing, own).run(budget.tokens, count)
         for (at, _), text in zip(batch, texts, strict=True):
             written[at] = text
 
@@ -71,29 +70,49 @@ def write(
             for trunk, chain in group
             for at in sorted(trunk.leaves, key=lambda at: len(grid.contexts[at]))
         ]
-        most = max((len(s.ids) for _, s in rows), default=1)
-        # a row weighs as much of the budget as its cache takes of the room
-        weight = max(1, most, budget.ceiling * (most + writing.new_tokens) // max(1, room))
-        budget.run(rows, lambda member, weight=weight: (1, weight), forward)  # type: ignore[misc]
+        for batch in _that_fit(rows, room, writing.new_tokens):
+            budget.run(batch, lambda member: (1, 1), forward)
+            del batch
         del group, rows
     return [written[number] for number, _ in grid.places]
+
+
+def _that_fit(rows: Sequence[tuple[int, Segment]], room: int, new_tokens: int) -> Iterator[list[tuple[int, Segment]]]:
+    """Rows in batches whose caches, as wide as the widest, hold at most `room` tokens."""
+    batch: list[tuple[int, Segment]] = []
+    widest = 0
+    for row in rows:
+        wide = max(widest, len(row[1].ids))
+        if batch and (len(batch) + 1) * (wide + new_tokens) > room:
+            yield batch
+            batch, wide = [], len(row[1].ids)
+        batch.append(row)
+        widest = wide
+    if batch:
+        yield batch
 
 
 class _Rows:
     """Texts that are being written, one a row."""
 
     def __init__(
-        self, model: LanguageModel, segments: Sequence[Segment], grid: Grid, writing: Writing, numbers: Sequence[int]
+        self,
+        model: LanguageModel,
+        segments: Sequence[Segment],
+        vectors: Vectors,
+        writing: Writing,
+        numbers: Sequence[int],
     ) -> None:
-        self.model, self.grid, self.writing = model, grid, writing
+        self.model, self.vectors, self.writing = model, vectors, writing
         self.segments = list(segments)
         self.draws = np.stack([writing.draws(n) for n in numbers]) if writing.temperature else None
         self.alive = np.arange(len(segments))  # the rows' numbers
         self.texts: list[list[int]] = [[] for _ in segments]
         self.depths = np.array([segment.start + len(segment.ids) for segment in segments])
 
-    def run(self, count: Count) -> list[Ids]:
-        hidden, buffers = self._read()
+    def run(self, most_tokens: int, count: Count) -> list[Ids]:
+        """Write all texts; contexts are read at most so many tokens at a time."""
+        hidden, buffers = self._read(most_tokens)
         count(sum(len(segment.ids) for segment in self.segments))
         for step in range(self.writing.new_tokens):
             logits = logits_of(self.model, hidden)
@@ -111,29 +130,31 @@ class _Rows:
             count(len(tokens))
         return [tuple(text) for text in self.texts]
 
-    def _read(self) -> tuple[Tensor, Buffers]:
+    def _read(self, most_tokens: int) -> tuple[Tensor, Buffers]:
         """The hidden state of each context's last token (B, H), and the rows' caches."""
-        pack, ids = pack_of(self.model, self.segments, keep=True)
-        found = hidden_states(self.model, pack, ids, self.grid.vectors)
         lengths = np.array([len(segment.ids) for segment in self.segments])
-        stops = np.cumsum(lengths)
         width = int(lengths.max())
-        # flush right: the last column of each row is its last token
-        index = np.maximum(stops[:, None] - width + np.arange(width)[None], 0)
-        device = self.model.device
-        where = torch.from_numpy(index.reshape(-1)).to(device)
-        layers = {}
-        for layer, (keys, values) in pack.kept.items():
-            rows = []
-            for packed in (keys, values):
-                heads, size = packed.shape[1], packed.shape[3]
-                room = packed.new_empty(len(lengths), heads, width + self.writing.new_tokens, size)
-                chosen = packed[0].index_select(1, where).reshape(heads, len(lengths), width, size)
-                room[:, :, :width] = chosen.transpose(0, 1)
-                rows.append(room)
-            layers[layer] = (rows[0], rows[1])
-        buffers = Buffers(layers, width - lengths, width)
-        return found[torch.from_numpy(stops - 1).to(device)], buffers
+        room = width + self.writing.new_tokens
+        layers: dict[int, tuple[Tensor, Tensor]] = {}
+        hidden = []
+        size = max(1, most_tokens // width)
+        for first in range(0, len(lengths), size):
+            part = slice(first, first + size)
+            pack, ids = pack_of(self.model, self.segments[part], keep=True)
+            found = hidden_states(self.model, pack, ids, self.vectors)
+            stops = np.cumsum(lengths[part])
+            hidden.append(found[torch.from_numpy(stops - 1).to(found.device)])
+            # flush right: the last column of each row is its last token
+            index = np.maximum(stops[:, None] - width + np.arange(width)[None], 0)
+            where = torch.from_numpy(index.reshape(-1)).to(found.device)
+            for layer, kept in pack.kept.items():
+                if layer not in layers:
+                    k, v = (x.new_empty(len(lengths), x.shape[1], room, x.shape[3]) for x in kept)
+                    layers[layer] = (k, v)
+                for buffer, packed in zip(layers[layer], kept, strict=True):
+                    rows = packed[0].index_select(1, where).reshape(packed.shape[1], *index.shape, -1)
+                    buffer[part, :, :width] = rows.transpose(0, 1)
+        return torch.cat(hidden), Buffers(layers, width - lengths, width)
 
     def _step(self, buffers: Buffers, tokens: NDArray[np.int64], step: int) -> Tensor:
         buffers.step()
@@ -147,7 +168,7 @@ class _Rows:
             else:
                 spans.append(Span(at, at + 1, chain))
         pack = Pack(self.depths[self.alive] + step, (), spans, buffers=buffers)
-        return hidden_states(self.model, pack, tokens, self.grid.vectors)
+        return hidden_states(self.model, pack, tokens, self.vectors)
 
 
 def write_plainly(requests: Sequence[Request], model: LanguageModel, count: Count, writing: Writing) -> list[Ids]:

@@ -61,13 +61,6 @@ class ScoreMemory:
     part of every key. limit: the most rows of the file; beyond it the least recently used tenth
     goes. For one thread at a time. When the file cannot be used, one warning says why, and from
     then on scores are remembered in this process only.
-
-    >>> from autoprompt.engine import Request
-    >>> with ScoreMemory(None, "builtin float32") as memory:
-    ...     key = memory.key(Request(context=(0, 5, 6), choices=((7,), (8, 9))))
-    ...     memory.put({key: np.array([-1.0, -2.5])})
-    ...     memory.get([key, bytes(16)])
-    [array([-1. , -2.5]), None]
     """
 
     def __init__(self, path: Path | None, model: str, limit: int = 2_000_000) -> None:

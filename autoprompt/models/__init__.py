@@ -1,8 +1,9 @@
 """The only loader of language models; one file a family.
 
-Families: `causal` (GPT, Llama, Qwen, ...), `seq2seq` (T5, BART), `masked` (BERT, RoBERTa). A model
-is "builtin", a folder in the Hugging Face layout, or a hub name. Weights are read from
-safetensors only, and no code from a model repository is run unless it is asked for.
+Families: `causal` (GPT, Llama, Qwen, ...), `seq2seq` (T5, BART), `masked` (BERT, RoBERTa),
+`encoder` (sentence encoders). A model is "builtin", a folder in the Hugging Face layout, or a hub
+name. Weights are read from safetensors only, and no code from a model repository is run unless it
+is asked for.
 """
 
 from autoprompt.models.base import Encoding, Family, LanguageModel

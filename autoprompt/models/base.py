@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 
 from autoprompt.errors import PromptError
@@ -155,6 +156,12 @@ class LanguageModel(ABC):
     @property
     def dtype(self) -> torch.dtype:
         return next(self.network.parameters()).dtype  # type: ignore[no-any-return]
+
+    @property
+    def identity(self) -> str:
+        """Names what its numbers depend on: family, files, revision, dtype, and the library that runs it."""
+        revision = getattr(self.network.config, "_commit_hash", None) or ""
+        return f"{self.family} {self.fingerprint} {revision} {self.dtype} transformers {transformers.__version__}"
 
     @property
     def parameters(self) -> int:
