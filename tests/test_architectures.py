@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -185,6 +186,12 @@ def furthest(name: str, engine: Engine, requests: Sequence[Request]) -> float:
         assert scores.shape == expected.shape
         differences.append(float(np.abs(scores - expected).max()))
     return max(differences)
+
+
+@pytest.fixture(autouse=True)
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test tries anew whether its models can be read as trees."""
+    monkeypatch.setattr("autoprompt.engine.engine._tried", WeakKeyDictionary())
 
 
 # -- law 2 -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -162,6 +163,12 @@ def references(loaded: dict[str, LanguageModel], examples: list[Example]) -> dic
 
 def worst(found: Sequence[Floats], expected: Sequence[Floats]) -> float:
     return max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.fixture(autouse=True)
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test tries anew whether its models can be read as trees."""
+    monkeypatch.setattr("autoprompt.engine.engine._tried", WeakKeyDictionary())
 
 
 # -- law 2 -----------------------------------------------------------------------------------

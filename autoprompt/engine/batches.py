@@ -35,16 +35,21 @@ class Budget:
             self.tokens, self._well = min(self.ceiling, 2 * self.tokens), 0
 
     def run(
-        self, members: Sequence[_T], size: Callable[[_T], tuple[int, int]], forward: Callable[[list[_T]], None]
+        self,
+        members: Sequence[_T],
+        size: Callable[[_T], tuple[int, int]],
+        forward: Callable[[list[_T]], None],
+        packed: bool = False,
     ) -> None:
         """Call `forward` on all members in order, as many at a time as the budget holds.
 
         size: how many rows a member has, and how many tokens each; a batch counts as its rows
-        times its longest one. Raises ModelError when one member alone does not fit into memory.
+        times its longest one, or, packed, as its tokens. Raises ModelError when one member alone
+        does not fit into memory.
         """
         waiting = list(members)
         while waiting:
-            for batch in self._batches(waiting, size):
+            for batch in self._batches(waiting, size, packed):
                 try:
                     forward(batch)
                 except RuntimeError as error:
@@ -63,19 +68,23 @@ class Budget:
                 if self.tokens != tokens:
                     break
 
-    def _batches(self, members: Sequence[_T], size: Callable[[_T], tuple[int, int]]) -> Iterator[list[_T]]:
+    def _batches(
+        self, members: Sequence[_T], size: Callable[[_T], tuple[int, int]], packed: bool
+    ) -> Iterator[list[_T]]:
         batch: list[_T] = []
-        rows = widest = 0
+        rows = widest = tokens = 0
         for member in members:
             more, wide = size(member)
-            if batch and (rows + more) * max(widest, wide) > self.tokens:
+            then = tokens + more * wide if packed else (rows + more) * max(widest, wide)
+            if batch and then > self.tokens:
                 yield batch
-                batch, rows, widest = [], 0, 0
+                batch, rows, widest, tokens = [], 0, 0, 0
             batch.append(member)
-            rows, widest = rows + more, max(widest, wide)
+            rows, widest, tokens = rows + more, max(widest, wide), tokens + more * wide
         if batch:
             yield batch
 
 
 def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says so, on any device."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

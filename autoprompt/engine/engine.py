@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -38,6 +40,7 @@ _FAST: dict[str, Callable[[Grid, LanguageModel, Budget, Count], list[NDArray[np.
     "masked": masked.score,
 }
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
+_tried: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # networks, and whether they can be read as trees
 _TOKENS = {"cpu": 2048, "cuda": 16384}  # of one pass
 _KEPT_BYTES = {"cpu": 2**28, "cuda": 2**32}  # of keys and values between passes
 
@@ -69,6 +72,8 @@ def reads_trees(model: LanguageModel, requests: Sequence[Request]) -> bool:
     The trial's tokens are drawn from the requests; it has beginnings that are shared, and choices
     of several tokens.
     """
+    if model.network in _tried:
+        return _tried[model.network]
     reason = _not_covered(model)
     if not reason:
         trial = _trial(model, requests)
@@ -82,12 +87,14 @@ def reads_trees(model: LanguageModel, requests: Sequence[Request]) -> bool:
             if not plain.isfinite().all():
                 return True  # the caller will say so
             if torch.allclose(torch.from_numpy(found).to(plain), plain, atol=_TOLERANCE[model.dtype], rtol=0):
+                _tried[model.network] = True
                 return True
             reason = "its scores differ from the plain path's"
         except torch.OutOfMemoryError:
             raise
         except (AttributeError, TypeError, ValueError, RuntimeError, LookupError, NotImplementedError) as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    _tried[model.network] = False
     logging.getLogger("autoprompt").warning("%s cannot share prefixes (%s); the plain path is used", model.name, reason)
     return False
 

@@ -81,7 +81,8 @@ def score(grid: Grid, model: LanguageModel, budget: Budget, count: Count) -> lis
             scored[at][c] = value
         count(sum(map(len, rows)))
 
-    budget.run(sorted(passes, key=lambda found: len(found[2])), lambda found: (1, len(found[2])), forward)
+    passes.sort(key=lambda found: len(found[2]))
+    budget.run(passes, lambda found: (1, len(found[2])), forward, packed=True)
     return scored
 
 

@@ -38,7 +38,7 @@ def score(grid: Grid, model: LanguageModel, budget: Budget, count: Count) -> lis
             for trunk, chain in group
             for at in sorted(trunk.leaves, key=lambda at: len(grid.contexts[at]))
         ]
-        budget.run(leaves, lambda member: (1, member[1].tokens), forward)
+        budget.run(leaves, lambda member: (1, member[1].tokens), forward, packed=True)
         del group, leaves  # their chains are freed before the next group is read
     return scored
 
@@ -66,7 +66,7 @@ def walk(grid: Grid, model: LanguageModel, budget: Budget, count: Count) -> Iter
             chains += causal.read_trunks(model, segments, grid.vectors)
             count(sum(trunk.length for trunk, _ in batch))
 
-        budget.run(group, lambda hanging: (1, hanging[0].length), forward)
+        budget.run(group, lambda hanging: (1, hanging[0].length), forward, packed=True)
         waiting.append(pending[len(group) :])
         found: list[Hanging] = [(trunk, chain) for (trunk, _), chain in zip(group, chains, strict=True)]
         yield found
