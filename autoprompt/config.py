@@ -37,6 +37,7 @@ class ModelSection(_Section):
     family: Literal["auto", "causal", "seq2seq", "masked", "encoder"] = "auto"
     device: Text = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    engine: Text = "own"
     batch_tokens: Count | None = None
     memory: Annotated[int, Field(ge=0)] = 2_000_000
     trust_remote_code: bool = False

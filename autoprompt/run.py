@@ -19,7 +19,7 @@ from typing import Any
 from autoprompt import events
 from autoprompt.config import Config, data_options, read_config, require_words
 from autoprompt.data import Splits, read_splits
-from autoprompt.engine import ScoreMemory
+from autoprompt.engine import ScoreMemory, load_engine
 from autoprompt.errors import ModelError
 from autoprompt.metrics import load_metric
 from autoprompt.models import LanguageModel, load_model, model_fingerprint
@@ -88,8 +88,9 @@ def run(
         tell(events.RunStarted(folder.name, resumed, metric.name, metric.maximize, config.seed, config.study.trials))
         _tell_data(splits, tell)
         model = _load(config, tell)
-        memory = opened.enter_context(_memory(folder, model, config.model.memory))
-        scorer = Scorer(model, metric, config.model.batch_tokens, memory)
+        memory = opened.enter_context(_memory(folder, model, config))
+        other = None if config.model.engine == "own" else load_engine(config.model.engine, model)
+        scorer = Scorer(model, metric, config.model.batch_tokens, memory, other)
         search = Study(
             make_space(config, splits), scorer, splits.dev, _study_options(config), folder.path, config.seed, tell,
             _heard(folder),
@@ -246,9 +247,10 @@ def _load(config: Config, tell: events.Listener) -> LanguageModel:
     return model
 
 
-def _memory(folder: RunFolder, model: LanguageModel, rows: int) -> ScoreMemory:
+def _memory(folder: RunFolder, model: LanguageModel, config: Config) -> ScoreMemory:
     """What was scored before, in all runs of this results folder."""
-    return ScoreMemory(folder.scores if rows else None, model.identity, rows or 2_000_000)
+    rows = config.model.memory
+    return ScoreMemory(folder.scores if rows else None, f"{model.identity} {config.model.engine}", rows or 2_000_000)
 
 
 def _tell_winner(winner: Candidate, tell: events.Listener) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprompt.data import Example
-from autoprompt.engine import Engine, Request, ScoreMemory
+from autoprompt.engine import Checked, Engine, Request, ScoreMemory
 from autoprompt.metrics import Metric, Outcome
 from autoprompt.models import Encoding, LanguageModel
 from autoprompt.prompt import Prompt
@@ -50,7 +50,7 @@ class Scorer:
 
     A score is a function of (model, prompt, example): batches, order and neighbours do not change
     it beyond 1e-4 in any label log-probability (float32). What was scored once is remembered; memory
-    keeps it beyond this process.
+    keeps it beyond this process. other: an engine of another make.
 
     >>> from autoprompt.metrics.builtin import accuracy
     >>> from autoprompt.models import load_model
@@ -64,11 +64,16 @@ class Scorer:
     """
 
     def __init__(
-        self, model: LanguageModel, metric: Metric, batch_tokens: int | None = None, memory: ScoreMemory | None = None
+        self,
+        model: LanguageModel,
+        metric: Metric,
+        batch_tokens: int | None = None,
+        memory: ScoreMemory | None = None,
+        other: Checked | None = None,
     ) -> None:
         self.model = model
         self.metric = metric
-        self.engine = Engine(model, batch_tokens, memory=memory)
+        self.engine = Engine(model, batch_tokens, memory=memory, other=other)
         self.truncated: set[object] = set()  # inputs that had to be shortened, by their fields
         self._known: dict[_Key, Floats] = {}
 

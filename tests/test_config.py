@@ -78,6 +78,7 @@ name = "some/model"
 family = "causal"
 device = "cpu"
 dtype = "float32"
+engine = "own"
 batch_tokens = 2048
 memory = 1000
 trust_remote_code = false

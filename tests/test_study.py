@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from autoprompt.data import Example
+from autoprompt.engine import ScoreMemory
 from autoprompt.errors import ModelError, StudyError
 from autoprompt.events import Event, TrialFailed, TrialFinished
 from autoprompt.metrics.builtin import accuracy, log_loss
@@ -94,27 +95,49 @@ def test_a_minimized_metric_puts_the_lowest_first(model: LanguageModel, space: S
     assert values == sorted(values)
 
 
+def remembering(model: LanguageModel, path: Path | None = None) -> dict[str, Any]:
+    """As a run has it: what was scored is in the results folder, so no score is computed a second time
+    in other company, where its last digits would differ."""
+    return {"memory": ScoreMemory(path and path / "scores.sqlite", model.identity)}
+
+
 @pytest.mark.parametrize("deaths", [(1,), (4, 3), (7, 1, 6)])
 def test_a_study_that_was_killed_reaches_the_trials_of_one_that_was_not(
     model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, deaths: tuple[int, ...]
 ) -> None:
-    whole = Study(space, Scorer(model, accuracy), examples, OPTIONS, None, 5)
+    whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, OPTIONS, None, 5)
     whole.run()
     for death in deaths:
-        scorer = Dying(model, accuracy)
+        scorer = Dying(model, accuracy, **remembering(model, tmp_path))
         scorer.left = death
         with pytest.raises(KeyboardInterrupt, match="killed"):
             Study(space, scorer, examples, OPTIONS, tmp_path, 5).run()
-    resumed = Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5)
+    resumed = Study(space, Scorer(model, accuracy, **remembering(model, tmp_path)), examples, OPTIONS, tmp_path, 5)
     best = resumed.run()[0]
     assert told(resumed) == told(whole)
     assert best.prompt == whole.candidates()[0].prompt
 
 
+def test_without_a_memory_a_killed_study_differs_in_the_last_digits_at_most(
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path
+) -> None:
+    whole = Study(space, Scorer(model, accuracy), examples, OPTIONS, None, 5)
+    whole.run()
+    scorer = Dying(model, accuracy)
+    scorer.left = 7
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        Study(space, scorer, examples, OPTIONS, tmp_path, 5).run()
+    resumed = Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5)
+    resumed.run()
+    for found, expected in zip(told(resumed), told(whole), strict=True):
+        assert found[:3] == expected[:3]
+        assert found[3] == pytest.approx(expected[3], abs=1e-4)
+
+
 def test_a_study_killed_while_it_asks_asks_the_same_again(
     model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Study(space, Scorer(model, accuracy), examples, OPTIONS, None, 5)
+    whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, OPTIONS, None, 5)
     whole.run()
     asked = {"left": 6}
     keep = Study._keep_vectors
@@ -127,9 +150,9 @@ def test_a_study_killed_while_it_asks_asks_the_same_again(
 
     monkeypatch.setattr(Study, "_keep_vectors", dies)
     with pytest.raises(KeyboardInterrupt, match="killed"):
-        Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5).run()
+        Study(space, Scorer(model, accuracy, **remembering(model, tmp_path)), examples, OPTIONS, tmp_path, 5).run()
     monkeypatch.setattr(Study, "_keep_vectors", keep)
-    resumed = Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5)
+    resumed = Study(space, Scorer(model, accuracy, **remembering(model, tmp_path)), examples, OPTIONS, tmp_path, 5)
     resumed.run()
     assert told(resumed) == told(whole)
     failed = [t for t in resumed.study.get_trials() if "ready" not in t.user_attrs]

@@ -6,14 +6,18 @@ its forward passes. Causal grids are planned in `tree`, walked in `walk`, read t
 
 from autoprompt.engine.engine import Engine, choice_log_probabilities, plain_log_probabilities, reads_trees
 from autoprompt.engine.memory import ScoreMemory
+from autoprompt.engine.other import Checked, OtherEngine, load_engine
 from autoprompt.engine.request import Request, Row
 
 __all__ = [
+    "Checked",
     "Engine",
+    "OtherEngine",
     "Request",
     "Row",
     "ScoreMemory",
     "choice_log_probabilities",
+    "load_engine",
     "plain_log_probabilities",
     "reads_trees",
 ]

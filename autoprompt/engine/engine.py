@@ -21,6 +21,7 @@ from autoprompt.engine.generation import Writing, write, write_plainly
 from autoprompt.engine.grid import Count, Grid
 from autoprompt.engine.linear import blocked_weights
 from autoprompt.engine.memory import ScoreMemory
+from autoprompt.engine.other import TOLERANCE, Checked
 from autoprompt.engine.request import Ids, Request, Row, Vectors
 from autoprompt.engine.tree import label_tree
 from autoprompt.errors import ModelError
@@ -39,10 +40,9 @@ _FAST: dict[str, Callable[[Grid, LanguageModel, Budget, Count], list[NDArray[np.
     "seq2seq": seq2seq.score,
     "masked": masked.score,
 }
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
 _tried: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # networks, and whether they can be read as trees
-_TOKENS = {"cpu": 2048, "cuda": 16384}  # of one pass
-_KEPT_BYTES = {"cpu": 2**28, "cuda": 2**32}  # of keys and values between passes
+_TOKENS, _KEPT_BYTES = 2048, 2**28  # of one pass, and of keys and values between passes: what pays on a CPU
+_MOST_TOKENS = 2**16  # of one pass on a GPU, whatever its memory
 
 
 def plain_log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
@@ -79,14 +79,14 @@ def reads_trees(model: LanguageModel, requests: Sequence[Request]) -> bool:
         trial = _trial(model, requests)
         plain = plain_log_probabilities(model, [row for request in trial for row in request.rows()])
         try:
-            budget = Budget(_TOKENS["cpu"], _KEPT_BYTES["cpu"], model.device)
+            budget = Budget(_TOKENS, _KEPT_BYTES, model.device)
             grid = Grid.of(trial, model).with_saving(4)
             with blocked_weights(model.network):
                 scored = _FAST[model.family](grid, model, budget, lambda tokens: None)
             found = np.concatenate(grid.answers(scored))
             if not plain.isfinite().all():
                 return True  # the caller will say so
-            if torch.allclose(torch.from_numpy(found).to(plain), plain, atol=_TOLERANCE[model.dtype], rtol=0):
+            if torch.allclose(torch.from_numpy(found).to(plain), plain, atol=TOLERANCE[model.dtype], rtol=0):
                 _tried[model.network] = True
                 return True
             reason = "its scores differ from the plain path's"
@@ -106,6 +106,22 @@ def _not_covered(model: LanguageModel) -> str:
         return "its attention is in chunks"
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     return f"it has layers of the kind {sorted(kinds)[0]}" if kinds else ""
+
+
+def _budget(model: LanguageModel, batch_tokens: int | None) -> Budget:
+    """On a GPU a quarter of the memory that is free for a pass, and one for what is kept between passes."""
+    tokens, kept = _TOKENS, _KEPT_BYTES
+    if model.device.type == "cuda":
+        kept = torch.cuda.mem_get_info(model.device)[0] // 4
+        tokens = max(_TOKENS, min(_MOST_TOKENS, kept // _bytes_of_a_token(model)))
+    return Budget(batch_tokens or tokens, kept, model.device)
+
+
+def _bytes_of_a_token(model: LanguageModel) -> int:
+    """What a layer holds of one token at a time, with room to spare."""
+    config = model.network.config.get_text_config()
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return int((24 * config.hidden_size + 4 * inner) * model.dtype.itemsize)
 
 
 def _length(request: Request) -> int:
@@ -139,7 +155,8 @@ class Engine:
 
     batch_tokens: the most tokens of one pass; halved when memory runs out, and grown back later.
     share: whether what requests have in common may be read once, as `reads_trees` finds out; the
-    results are the same within 1e-4. memory: what was scored before, in this run or another.
+    results are the same within 1e-4. memory: what was scored before, in this run or another. other: an
+    engine of another make that scores in place of this one.
 
     >>> from autoprompt.models import load_model
     >>> engine = Engine(load_model("builtin"))
@@ -154,11 +171,12 @@ class Engine:
         batch_tokens: int | None = None,
         share: bool = True,
         memory: ScoreMemory | None = None,
+        other: Checked | None = None,
     ) -> None:
         self.model = model
         self.memory = memory
-        kind = model.device.type
-        self.budget = Budget(batch_tokens or _TOKENS.get(kind, 4096), _KEPT_BYTES.get(kind, 2**30), model.device)
+        self.other = other
+        self.budget = _budget(model, batch_tokens)
         self._counted = [0]
         self._share = share
         self._turn = _turn(model)
@@ -173,10 +191,8 @@ class Engine:
     @property
     def budget_bytes(self) -> int:
         """What a call may need beside the model's weights: keys and values that are kept, and one pass."""
-        config = self.model.network.config.get_text_config()
-        width = 24 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
-        one_pass = self.budget.tokens * width * self.model.dtype.itemsize
-        return int(self.budget.kept_bytes + one_pass + 4 * 4 * causal.OUTPUT_NUMBERS)
+        one_pass = self.budget.ceiling * _bytes_of_a_token(self.model)
+        return self.budget.kept_bytes + one_pass + 4 * 4 * causal.OUTPUT_NUMBERS
 
     @property
     def tokens(self) -> int:
@@ -188,7 +204,8 @@ class Engine:
         self._counted[0] += tokens
 
     def on(self, model: LanguageModel) -> Engine:
-        """An engine for another model, such as a trained copy, that counts its tokens here and has no memory."""
+        """An engine for another model, such as a trained copy, that counts its tokens here; it has
+        no memory, and scores by itself."""
         engine = Engine(model, self.budget.ceiling, self._share)
         engine._counted = self._counted
         return engine
@@ -263,9 +280,18 @@ class Engine:
                 return write(requests, self.model, self.budget, self.count, writing)
         return write_plainly(requests, self.model, self.count, writing)
 
+    def embed(self, requests: Sequence[Request]) -> NDArray[np.float32]:
+        """Unit vectors (N, D) of the requests' contexts. Raises ModelError where the model is no sentence encoder."""
+        if self._embedder is None:
+            raise ModelError(f"The model {self.model.name!r} is {self.model.family}; only sentence encoders embed.")
+        return self._embedder.embed([(request.context, request.vectors) for request in requests])
+
     def _scored(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
         if self._embedder is not None:
             return self._embedder.scores(requests)
+        if self.other is not None:
+            self.count(sum(map(_length, requests)))
+            return self.other.score(requests, Engine(self.model, self.budget.ceiling, share=False).score)
         if self._trees(requests):
             grid = Grid.of(requests, self.model)
             with blocked_weights(self.model.network):
