@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from autoprompt.engine import Engine, Request
 
+pytestmark = pytest.mark.model
+
 LAW = 1e-4  # the most that a label log-probability may differ, float32
 BATCHES = (1, 64, 100_000)
 EVERY = [*CAUSAL, *SEQ2SEQ, *MASKED]
@@ -191,7 +193,7 @@ def furthest(name: str, engine: Engine, requests: Sequence[Request]) -> float:
 @pytest.fixture(autouse=True)
 def untried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test tries anew whether its models can be read as trees."""
-    monkeypatch.setattr("autoprompt.engine.engine._tried", WeakKeyDictionary())
+    monkeypatch.setattr("autoprompt.engine.paths._tried", WeakKeyDictionary())
 
 
 # -- law 2 -----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from autoprompt.data import Example
 from autoprompt.demonstrations import Demonstration
-from autoprompt.engine import Engine, Request, causal, plain_log_probabilities
+from autoprompt.engine import Engine, Request, ScoreMemory, causal, plain_log_probabilities
 from autoprompt.errors import ModelError, PromptError
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import LanguageModel, load_model, model_fingerprint
@@ -168,7 +168,7 @@ def worst(found: Sequence[Floats], expected: Sequence[Floats]) -> float:
 @pytest.fixture(autouse=True)
 def untried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test tries anew whether its models can be read as trees."""
-    monkeypatch.setattr("autoprompt.engine.engine._tried", WeakKeyDictionary())
+    monkeypatch.setattr("autoprompt.engine.paths._tried", WeakKeyDictionary())
 
 
 # -- law 2 -----------------------------------------------------------------------------------
@@ -653,6 +653,88 @@ def test_any_token_requests_score_the_same_with_and_without_sharing(
     plain = [plain_log_probabilities(model, [row]).double().numpy() for request in requests for row in request.rows()]
     shared = Engine(model, budget).score(requests)
     assert worst([np.concatenate(shared)], [np.concatenate(plain)]) < LAW
+
+
+# -- what was scored before, and real weights -------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_another_engine_scored_is_not_read_again(
+    family: str, loaded: dict[str, LanguageModel], examples: list[Example], tmp_path: Path
+) -> None:
+    model = loaded[family]
+    requests = requests_of(model, grid(model)["vectors at example"], examples)
+    expected = Engine(model, share=False).score(requests)
+    with ScoreMemory(tmp_path / "scores.sqlite", model.identity) as memory:
+        assert worst(Engine(model, memory=memory).score(requests[:5]), expected[:5]) < LAW
+    with ScoreMemory(tmp_path / "scores.sqlite", model.identity) as memory:
+        again, fresh = Engine(model, memory=memory), Engine(model)
+        assert worst(again.score(requests), expected) < LAW
+        fresh.score(requests[5:])
+        assert again.tokens == fresh.tokens
+    with ScoreMemory(tmp_path / "scores.sqlite", f"{model.identity} of other weights") as memory:
+        other = Engine(model, memory=memory)
+        other.score(requests)
+        assert other.tokens > again.tokens
+
+
+def test_prompts_that_render_alike_are_one_request(loaded: dict[str, LanguageModel], examples: list[Example]) -> None:
+    model = loaded["llama"]
+    words = {"s": "sports", "m": "money"}
+    first = Prompt("Which topic?\n\n{{ text }}\nTopic: {{ label }}", words)
+    second = Prompt("{{ text }}\nTopic: {{ label }}", words, "Which topic?")
+    scorer = Scorer(model, accuracy, memory=ScoreMemory(None, model.identity))
+    scorer.score([first], examples)
+    tokens = scorer.tokens
+    scorer.score([second], examples)
+    assert first.fingerprint != second.fingerprint
+    assert scorer.tokens == tokens > 0
+
+
+def test_a_trained_copy_does_not_remember_what_its_model_scored(loaded: dict[str, LanguageModel]) -> None:
+    model = loaded["llama"]
+    request = Request((3, 4, 5), ((6,), (7,)))
+    engine = Engine(model, memory=ScoreMemory(None, model.identity))
+    [before] = engine.score([request])
+    trained = load_model(str(model.name), device="cpu")
+    with torch.no_grad():
+        for weight in trained.network.parameters():
+            weight.mul_(1.5)
+    [after] = engine.on(trained).score([request])
+    assert np.abs(after - before).max() > 0.01
+
+
+REAL = ["builtin", *(str(path) for path in sorted((Path(__file__).parents[2] / "shared" / "models").glob("*/")))]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", REAL)
+def test_real_weights_score_the_same_packed_and_one_by_one(name: str) -> None:
+    model = load_model(name, device="cpu")
+    texts = [
+        "Once upon a time there was a small dog.",
+        "The parcel has not arrived.",
+        "Hello!",
+        "It rained all day. " * 9,
+    ]
+    words = {"a": "happy", "b": "the end of the story", "c": "sad and alone", "d": "sad"}
+    prompts = [
+        Prompt("Text: {{ text }}\nMood: {{ label }}", words, "How does the text feel?"),
+        Prompt("Text: {{ text }}\nMood: {{ label }}", words, "How does the text feel?", calibration="content_free"),
+        Prompt("{{ text }}\nHow does it feel? {{ label }}", words),
+        Prompt("{{ text }}\nIs it happy or sad? {{ label }}", words),
+        Prompt("{{ text }}\n{{ label }}", words, soft=SoftPart(vectors(model, 4), "start")),
+        Prompt("{{ text }}\n{{ label }}", words, soft=SoftPart(vectors(model, 4), "answer")),
+    ]
+    requests = [request for prompt in prompts for request in requests_of_texts(model, prompt, texts)]
+    alone = [plain_log_probabilities(model, [row]).double().numpy() for r in requests for row in r.rows()]
+    engine = Engine(model)
+    assert worst([np.concatenate(engine.score(requests))], [np.concatenate(alone)]) < LAW
+    assert engine._exact
+
+
+def requests_of_texts(model: LanguageModel, prompt: Prompt, texts: Sequence[str]) -> list[Request]:
+    return requests_of(model, prompt, [Example(n, {"text": text}, "a") for n, text in enumerate(texts)])
 
 
 # -- loading ---------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ FLOORS = {
     4: {"scorer", "racing", "samplers", "propose", "finetune", "export", "verdict", "space"},
     3: {"engine", "prompt", "report"},
     2: {"models", "data", "demonstrations", "metrics", "results", "display"},
-    1: {"soft", "errors", "events", "retrieval"},
+    1: {"soft", "errors", "events", "retrieval", "store"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

@@ -451,7 +451,7 @@ def test_a_full_disk_is_done_without_and_the_file_stays_good(
 def test_a_locked_file_is_done_without(
     path: Path, when: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "_PATIENCE", 0.05)
+    monkeypatch.setattr("autoprompt.store._PATIENCE", 0.05)
     with ScoreMemory(path, MODEL):
         pass
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
@@ -473,7 +473,7 @@ def test_an_error_of_any_call_is_done_without(
 
     with ScoreMemory(path, MODEL) as store:
         for name in ("read", "write", "state", "touch"):
-            monkeypatch.setattr(memory._Store, name, fails)
+            monkeypatch.setattr(f"autoprompt.store.Store.{name}", fails)
         if verb == "get":
             assert store.get([named(1)]) == [None]
         elif verb == "len":

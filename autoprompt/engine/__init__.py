@@ -4,9 +4,10 @@ The engine knows neither prompts nor examples. `Engine` is the door; each family
 its forward passes. Causal grids are planned in `tree`, walked in `walk`, read through `attention`.
 """
 
-from autoprompt.engine.engine import Engine, choice_log_probabilities, plain_log_probabilities, reads_trees
+from autoprompt.engine.engine import Engine
 from autoprompt.engine.memory import ScoreMemory
 from autoprompt.engine.other import Checked, OtherEngine, load_engine
+from autoprompt.engine.paths import choice_log_probabilities, plain_log_probabilities, reads_trees
 from autoprompt.engine.request import Request, Row
 
 __all__ = [

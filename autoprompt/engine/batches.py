@@ -8,10 +8,13 @@ from typing import TypeVar
 import torch
 
 from autoprompt.errors import ModelError
+from autoprompt.models import LanguageModel
 
-__all__ = ["Budget", "out_of_memory"]
+__all__ = ["TOKENS", "Budget", "budget_for", "bytes_of_a_token", "out_of_memory"]
 
 _T = TypeVar("_T")
+TOKENS, _KEPT_BYTES = 2048, 2**28  # of one pass, and of keys and values between passes, on a CPU
+_MOST_TOKENS = 2**16  # of one pass on a GPU, whatever its memory
 _GROW_AFTER = 32  # passes that went well, before a budget that was halved is tried twice as large
 
 
@@ -88,3 +91,20 @@ class Budget:
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says so, on any device."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def budget_for(model: LanguageModel, batch_tokens: int | None = None) -> Budget:
+    """On a GPU a quarter of the memory that is free for a pass, and one for what is kept between passes;
+    on a CPU what pays. batch_tokens overrides the tokens of a pass."""
+    tokens, kept = TOKENS, _KEPT_BYTES
+    if model.device.type == "cuda":
+        kept = torch.cuda.mem_get_info(model.device)[0] // 4
+        tokens = max(TOKENS, min(_MOST_TOKENS, kept // bytes_of_a_token(model)))
+    return Budget(batch_tokens or tokens, kept, model.device)
+
+
+def bytes_of_a_token(model: LanguageModel) -> int:
+    """What a layer holds of one token at a time, with room to spare."""
+    config = model.network.config.get_text_config()
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return int((24 * config.hidden_size + 4 * inner) * model.dtype.itemsize)

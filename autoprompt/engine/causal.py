@@ -11,13 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autoprompt.engine.attention import Chain, Pack, Span, blocks_of, reading
+from autoprompt.engine.attention import reading
 from autoprompt.engine.linear import rounded
+from autoprompt.engine.pack import Chain, Pack, Span, blocks_of
 from autoprompt.engine.request import Ids, Row, Vectors, embedded, padded
 from autoprompt.engine.tree import LabelTree
 from autoprompt.models import LanguageModel
 
 __all__ = [
+    "OUTPUT_NUMBERS",
     "Leaf",
     "Segment",
     "hidden_states",

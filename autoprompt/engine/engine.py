@@ -2,126 +2,28 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from autoprompt.engine import causal, masked, seq2seq, walk
-from autoprompt.engine.batches import Budget, out_of_memory
-from autoprompt.engine.causal import Leaf
+from autoprompt.engine.batches import budget_for, bytes_of_a_token, out_of_memory
+from autoprompt.engine.causal import OUTPUT_NUMBERS
 from autoprompt.engine.encoder import Embedder
 from autoprompt.engine.generation import Writing, write, write_plainly
-from autoprompt.engine.grid import Count, Grid
+from autoprompt.engine.grid import Grid
 from autoprompt.engine.linear import blocked_weights
 from autoprompt.engine.memory import ScoreMemory
-from autoprompt.engine.other import TOLERANCE, Checked
-from autoprompt.engine.request import Ids, Request, Row, Vectors
-from autoprompt.engine.tree import label_tree
+from autoprompt.engine.other import Checked
+from autoprompt.engine.paths import packed_scores, plain_log_probabilities, reads_trees
+from autoprompt.engine.request import Ids, Request
 from autoprompt.errors import ModelError
 from autoprompt.models import LanguageModel
 from autoprompt.models.encoder import EncoderModel
 
-__all__ = ["Engine", "choice_log_probabilities", "plain_log_probabilities", "reads_trees"]
-
-_PLAIN: dict[str, Callable[[LanguageModel, Sequence[Row]], Tensor]] = {
-    "causal": causal.log_probabilities,
-    "seq2seq": seq2seq.log_probabilities,
-    "masked": masked.log_probabilities,
-}
-_FAST: dict[str, Callable[[Grid, LanguageModel, Budget, Count], list[NDArray[np.float64]]]] = {
-    "causal": walk.score,
-    "seq2seq": seq2seq.score,
-    "masked": masked.score,
-}
-_tried: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # networks, and whether they can be read as trees
-_TOKENS, _KEPT_BYTES = 2048, 2**28  # of one pass, and of keys and values between passes: what pays on a CPU
-_MOST_TOKENS = 2**16  # of one pass on a GPU, whatever its memory
-
-
-def plain_log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
-    """log P(choice | context) of each row (R,), read whole, in one batch, with a gradient where one is on."""
-    return _PLAIN[model.family](model, rows)
-
-
-def choice_log_probabilities(
-    model: LanguageModel, requests: Sequence[Request], vectors: Tensor | None = None, tree: bool = False
-) -> Tensor:
-    """log P(choice | context) of all choices (B, C) of requests with C choices each, in one batch.
-
-    With a gradient where one is on; vectors: those of all requests, which take one too. tree: read
-    each context once with all its choices, which `reads_trees` allows.
-    """
-    if tree:
-        leaves = [Leaf(request.context, None, label_tree(request.choices)) for request in requests]
-        return causal.label_scores(model, leaves, Vectors(vectors))
-    rows = [Row(r.context, choice, r.tail, vectors) for r in requests for choice in r.choices]
-    return plain_log_probabilities(model, rows).reshape(len(requests), -1)
-
-
-@torch.no_grad()
-def reads_trees(model: LanguageModel, requests: Sequence[Request]) -> bool:
-    """Whether a model can be read in packed passes, its choices as trees: tried once against the plain path.
-
-    The trial's tokens are drawn from the requests; it has beginnings that are shared, and choices
-    of several tokens.
-    """
-    if model.network in _tried:
-        return _tried[model.network]
-    reason = _not_covered(model)
-    if not reason:
-        trial = _trial(model, requests)
-        plain = plain_log_probabilities(model, [row for request in trial for row in request.rows()])
-        try:
-            budget = Budget(_TOKENS, _KEPT_BYTES, model.device)
-            grid = Grid.of(trial, model).with_saving(4)
-            with blocked_weights(model.network):
-                scored = _FAST[model.family](grid, model, budget, lambda tokens: None)
-            found = np.concatenate(grid.answers(scored))
-            if not plain.isfinite().all():
-                return True  # the caller will say so
-            if torch.allclose(torch.from_numpy(found).to(plain), plain, atol=TOLERANCE[model.dtype], rtol=0):
-                _tried[model.network] = True
-                return True
-            reason = "its scores differ from the plain path's"
-        except torch.OutOfMemoryError:
-            raise
-        except (AttributeError, TypeError, ValueError, RuntimeError, LookupError, NotImplementedError) as error:
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    _tried[model.network] = False
-    logging.getLogger("autoprompt").warning("%s cannot share prefixes (%s); the plain path is used", model.name, reason)
-    return False
-
-
-def _not_covered(model: LanguageModel) -> str:
-    """Why a model's configuration rules packed passes out, or nothing: a short trial would not show it."""
-    config = model.network.config.get_text_config()
-    if getattr(config, "attention_chunk_size", None):
-        return "its attention is in chunks"
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    return f"it has layers of the kind {sorted(kinds)[0]}" if kinds else ""
-
-
-def _budget(model: LanguageModel, batch_tokens: int | None) -> Budget:
-    """On a GPU a quarter of the memory that is free for a pass, and one for what is kept between passes."""
-    tokens, kept = _TOKENS, _KEPT_BYTES
-    if model.device.type == "cuda":
-        kept = torch.cuda.mem_get_info(model.device)[0] // 4
-        tokens = max(_TOKENS, min(_MOST_TOKENS, kept // _bytes_of_a_token(model)))
-    return Budget(batch_tokens or tokens, kept, model.device)
-
-
-def _bytes_of_a_token(model: LanguageModel) -> int:
-    """What a layer holds of one token at a time, with room to spare."""
-    config = model.network.config.get_text_config()
-    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    return int((24 * config.hidden_size + 4 * inner) * model.dtype.itemsize)
+__all__ = ["Engine"]
 
 
 def _length(request: Request) -> int:
@@ -136,18 +38,6 @@ def _turn(model: LanguageModel) -> float:
     kinds = [ropes, *(value for value in ropes.values() if isinstance(value, dict))]
     turns = [r["original_max_position_embeddings"] for r in kinds if r.get("rope_type") == "longrope"]
     return min(turns, default=float("inf"))
-
-
-def _trial(model: LanguageModel, requests: Sequence[Request]) -> list[Request]:
-    """A small grid of tokens that occur in the requests: two beginnings, one of which goes on."""
-    seen = [i for r in requests[:2] for ids in (r.context, *r.choices) for i in ids if i >= 0]
-    drawn = np.random.default_rng(0).choice(np.unique(seen), 40).tolist()
-    first, second = tuple(drawn[:7]), tuple(drawn[7:18])
-    choices = (tuple(drawn[18:19]), tuple(drawn[19:21]), (*drawn[19:20], *drawn[21:24]))
-    items = [tuple(drawn[24:25]), tuple(drawn[25:30]), tuple(drawn[30:33])]
-    contexts = [first + items[0], first + items[1], first + second + items[1], first + second + items[2], items[1]]
-    tail = tuple(drawn[33:35]) if model.family == "masked" else ()
-    return [Request(context, tuple(dict.fromkeys(choices)), tail) for context in contexts]
 
 
 class Engine:
@@ -176,7 +66,7 @@ class Engine:
         self.model = model
         self.memory = memory
         self.other = other
-        self.budget = _budget(model, batch_tokens)
+        self.budget = budget_for(model, batch_tokens)
         self._counted = [0]
         self._share = share
         self._turn = _turn(model)
@@ -191,8 +81,8 @@ class Engine:
     @property
     def budget_bytes(self) -> int:
         """What a call may need beside the model's weights: keys and values that are kept, and one pass."""
-        one_pass = self.budget.ceiling * _bytes_of_a_token(self.model)
-        return self.budget.kept_bytes + one_pass + 4 * 4 * causal.OUTPUT_NUMBERS
+        one_pass = self.budget.ceiling * bytes_of_a_token(self.model)
+        return self.budget.kept_bytes + one_pass + 4 * 4 * OUTPUT_NUMBERS
 
     @property
     def tokens(self) -> int:
@@ -293,9 +183,7 @@ class Engine:
             self.count(sum(map(_length, requests)))
             return self.other.score(requests, Engine(self.model, self.budget.ceiling, share=False).score)
         if self._trees(requests):
-            grid = Grid.of(requests, self.model)
-            with blocked_weights(self.model.network):
-                return grid.answers(_FAST[self.model.family](grid, self.model, self.budget, self.count))
+            return packed_scores(Grid.of(requests, self.model), self.model, self.budget, self.count)
         scored: list[NDArray[np.float64]] = [np.empty(0)] * len(requests)
         kinds: dict[tuple[bool, bool], list[int]] = {}
         for i, request in enumerate(requests):  # not mixed: a batch with vectors is read as embeddings

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autoprompt.engine.attention import Buffers, Chain, Pack, Span
 from autoprompt.engine.batches import Budget
 from autoprompt.engine.causal import Segment, hidden_states, logits_of, pack_of
 from autoprompt.engine.grid import Count, Grid
+from autoprompt.engine.pack import Buffers, Chain, Pack, Span
 from autoprompt.engine.request import Ids, Request, Vectors, embedded
 from autoprompt.engine.walk import bytes_per_token, walk
 from autoprompt.models import LanguageModel

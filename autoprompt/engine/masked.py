@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autoprompt.engine.attention import Pack, blocks_of, only_rows, reading
+from autoprompt.engine.attention import only_rows, reading
 from autoprompt.engine.batches import Budget
 from autoprompt.engine.grid import Count, Grid
+from autoprompt.engine.pack import Pack, blocks_of
 from autoprompt.engine.request import Ids, Row, embedded, padded
 from autoprompt.models import LanguageModel
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprompt.engine import causal
-from autoprompt.engine.attention import Chain
 from autoprompt.engine.batches import Budget
 from autoprompt.engine.causal import Leaf, Segment
 from autoprompt.engine.grid import Count, Grid
+from autoprompt.engine.pack import Chain
 from autoprompt.engine.tree import Trunk, grow
 from autoprompt.models import LanguageModel
 

@@ -280,12 +280,12 @@ FULL: dict[str, Scoring | Continuing] = {
     "W3 long 60M": Continuing("60M", 450, naive=4, rounds=2),
 }
 QUICK: dict[str, Scoring | Continuing] = {
-    "W1 15M": Scoring("15M", W1, (8, 64), padded=(4, 16), naive=(4, 2), lm_eval=(4, 16)),
-    "W2 15M": Scoring("15M", W2, (8, 64), padded=(4, 2), naive=(2, 1), lm_eval=(4, 16), rounds=2),
+    "W1 15M": Scoring("15M", W1, (8, 128), padded=(4, 16), naive=(4, 2), lm_eval=(4, 16)),
+    "W2 15M": Scoring("15M", W2, (8, 64), padded=(4, 2), naive=(2, 1), lm_eval=(4, 8), rounds=2),
     "T5-small W1": Scoring("T5-small", W1, (4, 64), padded=(4, 16), naive=(2, 2), rounds=2),
     "BERT-mini W1": Scoring("BERT-mini", W1, (4, 64), padded=(4, 16), naive=(2, 2), rounds=2),
     "W3 short": Continuing("15M", 60, naive=8, rounds=2),
-    "W3 long": Continuing("15M", 450, naive=8, rounds=2),
+    "W3 long": Continuing("15M", 450, naive=4, rounds=2),
 }
 MEMORY = {"W2 15M": Scoring("15M", W2, (8, 256)), "W1 135M": Scoring("135M", W1, (4, 64))}
 # part -> what is put in relation to ours -> (goal, whether it is an upper one)

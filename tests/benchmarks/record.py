@@ -24,7 +24,7 @@ def write_record(name: str, seed: int, measured: dict[str, Any], out: Path | Non
     machine = {"system": platform.platform(), "cores": os.cpu_count(), "device": device}
     record = {"benchmark": name, "machine": machine, "versions": versions, "seed": seed, **measured}
     for title, found in record["bars"].items():
-        print(f"{'holds' if found['holds'] else 'FAILS'}  {title}: {found['value']:.3f} (goal {found['goal']})")
+        print(f"{'holds' if found['holds'] else 'FAILS'}  {title}: {found['value']:.4g} (goal {found['goal']})")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
