@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -278,6 +279,7 @@ def _hint(path: Sequence[str], values: Mapping[str, Any]) -> str:
 def _meaning(config: Config, folder: Path) -> list[str]:
     """What is well-formed and still wrong."""
     return [
+        *_engine_problems(config.model.engine),
         *_data_problems(config.data, folder),
         *_prompt_problems(config.prompt, config.space, config.data.fields),
         *_metric_problems(config.metric, list(config.prompt.label_words), folder),
@@ -298,6 +300,8 @@ def _meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
         problems += _metric_problems(values.get("metric", "accuracy"), list(prompt.label_words), folder)
     finetune = _section(FinetuneSection, values.get("finetune", {}))
     model = _section(ModelSection, values.get("model", {}))
+    if model is not None:
+        problems += _engine_problems(model.engine)
     if finetune is not None and model is not None:
         problems += _finetune_problems(finetune, model)
     return problems
@@ -308,6 +312,14 @@ def _section(kind: type[_S], value: object) -> _S | None:
         return kind.model_validate(value)
     except ValidationError:
         return None
+
+
+def _engine_problems(name: str) -> list[str]:
+    # found again and loaded by the engine, whose room needs torch
+    known = ["own", *sorted(point.name for point in entry_points(group="autoprompt.engines"))]
+    if name in known:
+        return []
+    return [f"model.engine is {name!r}; installed are {', '.join(known)}.{nearest(name, known)}"]
 
 
 def _data_problems(data: DataSection, folder: Path) -> list[str]:

@@ -317,6 +317,8 @@ def test_values_on_the_edge_are_allowed(key: str, value: Any, folder: Path) -> N
         ({"space.label_words": {"pos": []}}, ["space.label_words.pos", "at least 1"]),
         # metrics
         ({"metric": "acuracy"}, ["metric: There is no metric 'acuracy'", "log_loss", "Did you mean 'accuracy'?"]),
+        ({"model": {"engine": "owm"}}, ["model.engine is 'owm'; installed are own", "Did you mean 'own'?"]),
+        ({"model": {"memory": -1}}, ["model.memory is -1; it must be at least 0"]),
         ({"metric": "gone.py:f"}, ["metric: ", "'gone.py:f'", "is not a file"]),
         ({"metric": ""}, ["metric is empty or too short"]),
     ],
