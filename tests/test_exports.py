@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -108,13 +110,51 @@ def test_no_module_imports_everything_of_another(path: Path) -> None:
     assert not stars
 
 
-def told(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+# a process that has the large libraries and nothing of the package; each program runs in a fork of it
+FORKING = """
+import json, os, sys, tempfile, traceback
+import optuna, peft, pydantic, torch, transformers
+from transformers import AttentionInterface, AutoConfig, AutoTokenizer, DynamicCache
+
+for line in sys.stdin:
+    with tempfile.TemporaryFile("w+") as told:
+        child = os.fork()
+        if child == 0:
+            os.dup2(told.fileno(), 1)
+            status = 0
+            try:
+                exec(json.loads(line), {"__name__": "__main__"})
+            except BaseException:
+                traceback.print_exc(file=sys.stdout)
+                status = 1
+            sys.stdout.flush()
+            os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        told.seek(0)
+        print(json.dumps([status, told.read()]), flush=True)
+"""
 
 
-def test_every_part_of_the_package_resolves() -> None:
+@pytest.fixture(scope="module")
+def told() -> Iterator[Callable[[str], str]]:
+    """What a program prints that is the first to import the package."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def told(code: str) -> str:
+            print(json.dumps(code), file=process.stdin, flush=True)
+            status, text = json.loads(process.stdout.readline())
+            assert status == 0, text
+            return str(text).strip()
+
+        yield told
+        process.stdin.close()
+
+
+def test_every_part_of_the_package_resolves(told: Callable[[str], str]) -> None:
     code = (
         "import autoprompt\n"
         "for name in autoprompt.__all__:\n"
@@ -135,7 +175,7 @@ def test_every_part_of_the_package_resolves() -> None:
         "import autoprompt.cli, autoprompt.run as module",
     ],
 )
-def test_the_parts_win_over_the_modules_of_their_name(first: str) -> None:
+def test_the_parts_win_over_the_modules_of_their_name(first: str, told: Callable[[str], str]) -> None:
     code = (
         f"{first}\n"
         "import sys, types, autoprompt\n"
@@ -149,7 +189,7 @@ def test_the_parts_win_over_the_modules_of_their_name(first: str) -> None:
     assert told(code) == "as it should be"
 
 
-def test_an_unknown_part_is_an_attribute_error() -> None:
+def test_an_unknown_part_is_an_attribute_error(told: Callable[[str], str]) -> None:
     code = (
         "import autoprompt\n"
         "try: autoprompt.gone\n"
@@ -159,7 +199,7 @@ def test_an_unknown_part_is_an_attribute_error() -> None:
     assert told(code).splitlines() == ["module 'autoprompt' has no attribute 'gone'", "False autoprompt"]
 
 
-def test_the_lazy_parts_are_those_that_type_checkers_see() -> None:
+def test_the_lazy_parts_are_those_that_type_checkers_see(told: Callable[[str], str]) -> None:
     tree = FILES[PACKAGE / "__init__.py"]
     seen = {
         alias.asname
