@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 # numpy and scikit-learn are imported where texts are compared: checking a file answers in a blink
 
 __all__ = ["Index", "index_of", "vectorizer"]
+
+_KEPT_NUMBERS = 2**24  # in remembered rankings: 128 MB
 
 
 def vectorizer() -> Any:
@@ -33,13 +36,16 @@ class Index:
         self._vectorizer = vectorizer()
         # a dot keeps texts without any letter from leaving nothing to compare
         self._rows = self._vectorizer.fit_transform([f"{text} ." for text in texts])
-        self._known: dict[str, NDArray[np.intp]] = {}
+        self._known: OrderedDict[str, NDArray[np.intp]] = OrderedDict()
+        self._most = max(100, _KEPT_NUMBERS // max(1, len(texts)))
 
     def ranking(self, text: str) -> NDArray[np.intp]:
         """The numbers of all texts (N,), the most alike first by cosine; ties in their own order."""
         if text not in self._known:
             alike = (self._rows @ self._vectorizer.transform([text]).T).toarray()[:, 0]
             self._known[text] = (-alike).argsort(kind="stable")
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
         return self._known[text]
 
 

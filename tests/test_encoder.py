@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoTokenizer, T5EncoderModel
 from autoprompt import run
 from autoprompt.config import read_config
 from autoprompt.data import Example
-from autoprompt.engine import Request
+from autoprompt.engine import Engine, Request
 from autoprompt.engine.batches import Budget
 from autoprompt.engine.encoder import Embedder, embeddings
 from autoprompt.errors import ConfigError, ExportError, ModelError, PromptError
@@ -213,6 +213,19 @@ def test_nothing_is_embedded_twice(model: EncoderModel) -> None:
     again = found.scores(asked)
     assert counted == []
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=False))
+
+
+def test_the_engine_embeds_contexts_and_scores_by_their_cosines(model: EncoderModel, llama_folder: Path) -> None:
+    engine = Engine(model)
+    requests = [Request((2, 5 + n, 6, 7, 3), ((2, 8, 3), (2, 9, 10, 3))) for n in range(4)]
+    choices = engine.embed([Request(choice, ()) for choice in requests[0].choices])
+    contexts = engine.embed(requests)
+    read = engine.tokens
+    assert np.linalg.norm(contexts, axis=1) == pytest.approx(np.ones(4), abs=1e-6)
+    assert np.stack(engine.score(requests)) == pytest.approx(contexts @ choices.T, abs=1e-6)
+    assert engine.tokens == read  # all of it had been embedded
+    with pytest.raises(ModelError, match=r"^The model '.*' is causal; only sentence encoders embed\.$"):
+        Engine(load_model(str(llama_folder), device="cpu")).embed(requests)
 
 
 def test_what_was_not_asked_for_the_longest_is_forgotten(model: EncoderModel) -> None:

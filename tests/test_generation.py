@@ -48,11 +48,11 @@ def alone(model: LanguageModel, request: Request, new_tokens: int = NEW, ends: i
 
 
 @pytest.mark.parametrize("budget", [1, 40, 4000])
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "t5"])
 def test_greedy_texts_are_those_written_one_by_one(family: str, budget: int, loaded: dict[str, LanguageModel]) -> None:
     model, requests = loaded[family], contexts()
     expected = [alone(model, request) for request in requests]
-    assert len(set(expected)) > 4
+    assert len(set(expected)) > 2
     assert Engine(model, budget).generate(requests, NEW, ends=()) == expected
     assert Engine(model, budget, share=False).generate(requests, NEW, ends=()) == expected
 

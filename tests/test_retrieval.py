@@ -188,3 +188,12 @@ def test_the_program_of_the_card_retrieves_the_same_demonstrations(tmp_path: Pat
     expected = [shown.fields["text"] for shown in Retrieval(POOL, 2).nearest({"text": asked})]
     assert answer.stdout.strip() == repr(expected)
     assert "Each input is shown the 2 examples of the pool" in card
+
+
+def test_only_the_latest_rankings_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoprompt.retrieval._KEPT_NUMBERS", 200)
+    index = Index(["My parcel is late.", "I was charged twice."])
+    rankings = [index.ranking(f"parcel number {n}").tolist() for n in range(250)]
+    assert len(index._known) == 100
+    assert "parcel number 249" in index._known
+    assert [index.ranking(f"parcel number {n}").tolist() for n in range(250)] == rankings

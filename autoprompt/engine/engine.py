@@ -168,7 +168,7 @@ class Engine:
         ):
             with blocked_weights(self.model.network):
                 return write(requests, self.model, self.budget, self.count, writing)
-        return write_plainly(requests, self.model, self.count, writing)
+        return write_plainly(requests, self.model, self.budget, self.count, writing)
 
     def embed(self, requests: Sequence[Request]) -> NDArray[np.float32]:
         """Unit vectors (N, D) of the requests' contexts. Raises ModelError where the model is no sentence encoder."""

@@ -171,42 +171,58 @@ class _Rows:
         return hidden_states(self.model, pack, tokens, self.vectors)
 
 
-def write_plainly(requests: Sequence[Request], model: LanguageModel, count: Count, writing: Writing) -> list[Ids]:
-    """The same through transformers' own `generate`, text by text: for models that packed passes do not fit."""
-    device = model.device
-    written = []
+def write_plainly(
+    requests: Sequence[Request], model: LanguageModel, budget: Budget, count: Count, writing: Writing
+) -> list[Ids]:
+    """The same through transformers' own `generate`, for models that packed passes do not fit.
+
+    Contexts of one length go together, so that no row is padded.
+    """
+    written: list[Ids] = [()] * len(requests)
+
+    def forward(batch: list[int]) -> None:
+        texts = _generated(model, [requests[n] for n in batch], writing, np.stack([writing.draws(n) for n in batch]))
+        for number, text in zip(batch, texts, strict=True):
+            written[number] = text
+            count(len(requests[number].context) + len(text))
+
+    alike: dict[tuple[int, bool], list[int]] = {}
     for number, request in enumerate(requests):
-        ids = torch.tensor([request.context], device=device)
-        vectors = None if request.vectors is None else torch.from_numpy(request.vectors)
-        text: list[int] = []
-        draws = writing.draws(number)
-        choose = _Chooser(writing, draws)
-        found = model.network.generate(
-            **embedded(model, ids, [vectors]),
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=writing.new_tokens,
-            do_sample=False,
-            eos_token_id=sorted(writing.ends) or None,
-            pad_token_id=0,
-            logits_processor=[choose],
-        )[0].tolist()
-        # generate gives back the prompt only where it was given as ids; an encoder-decoder's start token leads
-        text = found[len(request.context) if model.family == "causal" and vectors is None else 0 :]
-        if model.family == "seq2seq":
-            text = text[1:]
-        cut = next((n for n, token in enumerate(text) if token in writing.ends), len(text))
-        written.append(tuple(text[:cut]))
-        count(len(request.context) + len(text))
+        alike.setdefault((len(request.context), request.vectors is not None), []).append(number)
+    for members in alike.values():
+        budget.run(members, lambda number: (1, len(requests[number].context) + writing.new_tokens), forward)
     return written
 
 
+def _generated(
+    model: LanguageModel, requests: Sequence[Request], writing: Writing, draws: NDArray[np.float64]
+) -> list[Ids]:
+    """Texts behind contexts of one length; draws (B, new_tokens)."""
+    ids = torch.tensor([request.context for request in requests], device=model.device)
+    rows = [None if r.vectors is None else torch.from_numpy(r.vectors) for r in requests]
+    found = model.network.generate(
+        **embedded(model, ids, rows),
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=writing.new_tokens,
+        do_sample=False,
+        eos_token_id=sorted(writing.ends) or None,
+        pad_token_id=0,
+        logits_processor=[_Chooser(writing, draws)],
+    ).tolist()
+    # generate gives back the prompt only where it was given as ids; an encoder-decoder's start token leads
+    start = 1 if model.family == "seq2seq" else ids.shape[1] if rows[0] is None else 0
+    texts = [text[start:] for text in found]
+    cuts = [next((n for n, token in enumerate(text) if token in writing.ends), len(text)) for text in texts]
+    return [tuple(text[:cut]) for text, cut in zip(texts, cuts, strict=True)]
+
+
 class _Chooser:
-    """For `generate`: leaves only the token that the draw chooses."""
+    """For `generate`: leaves only the token that each row's draw chooses."""
 
     def __init__(self, writing: Writing, draws: NDArray[np.float64]) -> None:
         self.writing, self.draws, self.step = writing, draws, 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        token = self.writing.chosen(scores.float(), self.draws[self.step : self.step + 1])
+        tokens = self.writing.chosen(scores.float(), self.draws[:, self.step])
         self.step += 1
-        return torch.full_like(scores, float("-inf")).scatter(1, token[:, None], 0.0)
+        return torch.full_like(scores, float("-inf")).scatter(1, tokens[:, None], 0.0)
