@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -163,9 +162,7 @@ class Engine:
         writing = Writing(new_tokens, temperature, seed, frozenset(ends))
         if not requests or new_tokens < 1:
             return [()] * len(requests)
-        if self.model.family == "causal" and self._trees(
-            [replace(r, choices=r.choices or (r.context[-1:],)) for r in requests[:2]]
-        ):
+        if self.model.family == "causal" and self._trees(requests, new_tokens):
             with blocked_weights(self.model.network):
                 return write(requests, self.model, self.budget, self.count, writing)
         return write_plainly(requests, self.model, self.budget, self.count, writing)
@@ -192,9 +189,9 @@ class Engine:
             self._score_plain(requests, members, scored)
         return scored
 
-    def _trees(self, requests: Sequence[Request]) -> bool:
-        """Whether the requests are read as a tree."""
-        if not self._share or max(map(_length, requests)) > self._turn:
+    def _trees(self, requests: Sequence[Request], new_tokens: int = 0) -> bool:
+        """Whether the requests, which may grow, are read as a tree."""
+        if not self._share or max(map(_length, requests)) + new_tokens > self._turn:
             return False
         if self._exact is None:
             try:
