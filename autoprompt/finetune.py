@@ -22,7 +22,7 @@ from autoprompt.models import LanguageModel
 from autoprompt.prompt import Prompt, SoftPart
 from autoprompt.soft import Array, seed_of
 
-__all__ = ["FinetuneOptions", "Tuned", "finetune", "load_tuned"]
+__all__ = ["FinetuneOptions", "Tuned", "finetune", "load_tuned", "require_tunable"]
 
 Quality = tuple[float, float]  # what is better is greater: (metric, minus the loss)
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
@@ -133,13 +133,18 @@ def finetune(
     return Tuned(trained, _with(prompt, vectors), options.method, best_epoch, tuple(qualities), tokens, adapter)
 
 
-def _trainable(model: LanguageModel, options: FinetuneOptions) -> tuple[LanguageModel, Any]:
-    """A copy of the model whose trainable weights require gradients, and its peft wrapper if any."""
+def require_tunable(model: LanguageModel) -> None:
+    """Raise ModelError when the model's family cannot be fine-tuned."""
     if model.family == "encoder":
         raise ModelError(
             f"The model {model.name!r} is a sentence encoder, which cannot be fine-tuned yet. "
             "Set [finetune] method = 'none'."
         )
+
+
+def _trainable(model: LanguageModel, options: FinetuneOptions) -> tuple[LanguageModel, Any]:
+    """A copy of the model whose trainable weights require gradients, and its peft wrapper if any."""
+    require_tunable(model)
     network = copy.deepcopy(model.network)
     adapter = None
     if options.method == "lora":

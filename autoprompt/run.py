@@ -20,7 +20,7 @@ from autoprompt import events
 from autoprompt.config import Config, data_options, read_config, require_words
 from autoprompt.data import Splits, read_splits
 from autoprompt.engine import ScoreMemory, load_engine
-from autoprompt.errors import ModelError
+from autoprompt.finetune import require_tunable
 from autoprompt.metrics import load_metric
 from autoprompt.models import LanguageModel, load_model, model_fingerprint
 from autoprompt.prompt import Prompt
@@ -237,11 +237,8 @@ def _load(config: Config, tell: events.Listener) -> LanguageModel:
     options = config.model
     family = None if options.family == "auto" else options.family
     model = load_model(options.name, family, options.device, options.dtype, options.trust_remote_code)
-    if model.family == "encoder" and config.finetune.method != "none":
-        raise ModelError(
-            f"The model {options.name!r} is a sentence encoder, which cannot be fine-tuned yet. "
-            'Set [finetune] method = "none".'
-        )
+    if config.finetune.method != "none":
+        require_tunable(model)
     dtype = str(model.dtype).removeprefix("torch.")
     tell(events.ModelLoaded(options.name, model.family, str(model.device), dtype, model.parameters))
     return model
@@ -250,7 +247,8 @@ def _load(config: Config, tell: events.Listener) -> LanguageModel:
 def _memory(folder: RunFolder, model: LanguageModel, config: Config) -> ScoreMemory:
     """What was scored before, in all runs of this results folder."""
     rows = config.model.memory
-    return ScoreMemory(folder.scores if rows else None, f"{model.identity} {config.model.engine}", rows or 2_000_000)
+    name = f"{model.identity} {config.model.engine}"
+    return ScoreMemory(folder.scores, name, rows) if rows else ScoreMemory(None, name)
 
 
 def _tell_winner(winner: Candidate, tell: events.Listener) -> None:

@@ -123,7 +123,7 @@ class Scorer:
     def _requests(self, prompt: Prompt, inputs: Sequence[dict[str, str]]) -> list[Request]:
         vectors = None if prompt.soft is None else np.ascontiguousarray(prompt.soft.vectors, dtype=np.float32)
         encodings = self.encode(prompt, inputs)
-        return [Request(e.context, e.choices, e.tail, vectors, prompt.fingerprint) for e in encodings]
+        return [Request(e.context, e.choices, e.tail, vectors) for e in encodings]
 
     def encode(self, prompt: Prompt, inputs: Sequence[dict[str, str]]) -> list[Encoding]:
         """The token ids of inputs under a prompt; inputs too long for the model are shortened."""

@@ -120,26 +120,22 @@ def grids(draw: st.DrawFn) -> Any:
         items = [text(rng, 1, 15, alphabet) for _ in range(shape[1])]
         tail = (*text(rng, 0, 5), END) if name in MASKED else ()
         choices = some_choices(rng)
-        tree = [
-            Request(begin + instruction + item, choices, tail, group=f"instruction {n}")
-            for n, instruction in enumerate(instructions)
-            for item in items
-        ]
+        tree = [Request(begin + instruction + item, choices, tail) for instruction in instructions for item in items]
         first = [
-            Request((FIRST, *item, *suffix), some_choices(rng), tail, group="example first")
+            Request((FIRST, *item, *suffix), some_choices(rng), tail)
             for item in items[:2]
             for suffix in (instructions[0], text(rng, 2, 6, alphabet))
         ]
         odd = [
-            Request(begin, choices, tail, group="instruction 0"),  # the beginning of others
-            Request(tree[-1].context, some_choices(rng), tail, group=tree[-1].group),  # the same with other choices
-            Request(tree[0].context, choices, tail, group="again"),
-            Request(text(rng, 1, 1), some_choices(rng), tail, group="one token"),
-            Request(text(rng, 20, 50), some_choices(rng), (*tail, *tail), group="alone"),
+            Request(begin, choices, tail),  # the beginning of others
+            Request(tree[-1].context, some_choices(rng), tail),  # the same with other choices
+            Request(tree[0].context, choices, tail),
+            Request(text(rng, 1, 1), some_choices(rng), tail),
+            Request(text(rng, 20, 50), some_choices(rng), (*tail, *tail)),
             tree[0],
         ]
         soft = [
-            Request(put_in(begin + item, count, place), choices, tail, vectors, f"vectors {n}")
+            Request(put_in(begin + item, count, place), choices, tail, vectors)
             for n, place in enumerate([places[0], places[0], places[1]])  # the same ids with other vectors too
             for vectors in [some_vectors(rng, name, count)]
             for item in items[: 2 - n // 2]
@@ -157,8 +153,8 @@ def plain_grid(number: int, name: str, shortest: int = 9) -> list[Request]:
     stem = text(rng, 2, 2)
     choices = (stem[:1], (*stem, 7), (*stem, 8, 9))
     return [
-        Request(begin + instruction + item, choices, tail, group=f"{number} {n}")
-        for n, instruction in enumerate([text(rng, 5, 9), text(rng, 5, 9)])
+        Request(begin + instruction + item, choices, tail)
+        for instruction in [text(rng, 5, 9), text(rng, 5, 9)]
         for item in [text(rng, 2, 9) for _ in range(3)]
     ]
 
@@ -228,7 +224,7 @@ def test_every_score_is_that_of_its_row_alone(name: str, share: bool, grid: Any)
 def test_what_an_engine_read_before_does_not_change_what_it_reads_later(name: str) -> None:
     # short contexts with choices of one token are read right by ways that read others wrong
     tail = (END,) if name in MASKED else ()
-    easy = [Request((FIRST, 5 + n), ((7,), (8,)), tail, group="easy") for n in range(3)]
+    easy = [Request((FIRST, 5 + n), ((7,), (8,)), tail) for n in range(3)]
     hard = [*plain_grid(1, name), *plain_grid(2, name, 20)]
     engine = Engine(small_model(name))
     for requests in (easy, hard, easy, [*hard[3:], *easy, *hard[:2]]):
@@ -254,7 +250,7 @@ def test_padding_ids_inside_contexts_are_tokens_like_others(name: str) -> None:
     choices = ((7,), (PAD, 8), (8, PAD))
     begin = (FIRST, 9, PAD, PAD, *range(10, 20))
     contexts = [(*begin, 30, PAD), (*begin, PAD, 31, 32, 33), (*begin, PAD), (PAD, PAD, 40, 41, 42), (PAD,)]
-    requests = [Request(context, choices, tail, group="pads") for context in contexts]
+    requests = [Request(context, choices, tail) for context in contexts]
     for share in (True, False):
         assert furthest(name, Engine(small_model(name), share=share), requests) < LAW
 
@@ -276,7 +272,7 @@ def test_what_requests_share_is_read_once(name: str) -> None:
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("name", EVERY)
 def test_at_most_one_warning_comes_from_an_engine_and_none_without_sharing(name: str, share: bool) -> None:
-    alone = Request((FIRST, 5), ((7,), (8, 9)), (END,), group="alone")
+    alone = Request((FIRST, 5), ((7,), (8, 9)), (END,))
     vectors = some_vectors(default_rng(0), name, 1)
     soft = Request(put_in((FIRST, *range(9, 30)), 1, "start"), alone.choices, (END,), vectors)
     engine = Engine(small_model(name), share=share)
@@ -290,8 +286,7 @@ def test_a_model_that_cannot_share_is_read_plainly_and_says_so_once(caplog: pyte
     requests = [*plain_grid(4, "recurrent"), *plain_grid(5, "recurrent", 20)]
     rng = default_rng(6)
     soft = [
-        Request(put_in(r.context, 2, "middle"), r.choices, (), some_vectors(rng, "recurrent", 2), "soft")
-        for r in requests[:2]
+        Request(put_in(r.context, 2, "middle"), r.choices, (), some_vectors(rng, "recurrent", 2)) for r in requests[:2]
     ]
     engine = Engine(small_model("recurrent"))
     with caplog.at_level(logging.WARNING, "autoprompt"):

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from autoprompt.data import Example
 from autoprompt.demonstrations import Demonstration
-from autoprompt.engine import Engine, Request, ScoreMemory, causal, plain_log_probabilities
+from autoprompt.engine import Engine, Request, ScoreMemory, causal, plain_log_probabilities, reads_trees
 from autoprompt.errors import ModelError, PromptError
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import LanguageModel, load_model, model_fingerprint
@@ -402,7 +402,7 @@ def test_two_long_fields_are_both_shortened(loaded: dict[str, LanguageModel]) ->
 def requests_of(model: LanguageModel, prompt: Prompt, examples: Sequence[Example]) -> list[Request]:
     soft = None if prompt.soft is None else prompt.soft.vectors
     encodings = Scorer(model, accuracy).encode(prompt, [dict(e.fields) for e in examples])
-    return [Request(e.context, e.choices, e.tail, soft, prompt.fingerprint) for e in encodings]
+    return [Request(e.context, e.choices, e.tail, soft) for e in encodings]
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -433,7 +433,7 @@ def test_contexts_that_begin_unlike_are_each_read_once_with_all_their_choices(
     vectors = grid(model)["vectors at start"].soft.vectors if name != "plain" else None  # type: ignore[union-attr]
     marks = () if vectors is None else tuple(-1 - k for k in range(len(vectors)))
     contexts = [(5 + n, *marks, *map(int, generator.integers(5, 60, 3 + 4 * n))) for n in range(6)]
-    requests = [Request(c, ((40,), (41, 42, 43), (41, 44)), (), vectors, "one") for c in contexts]
+    requests = [Request(c, ((40,), (41, 42, 43), (41, 44)), (), vectors) for c in contexts]
     trees, plain = Engine(model), Engine(model, share=False)
     assert worst(trees.score(requests), plain.score(requests)) < LAW
     assert trees.tokens == sum(len(c) + 2 for c in contexts)  # 41 is read once for both of its choices
@@ -449,7 +449,7 @@ def test_every_family_here_is_read_the_fast_way(
     fast, plain = Engine(model), Engine(model, share=False)
     assert worst(fast.score(requests), plain.score(requests)) < LAW
     assert fast.tokens < plain.tokens or (model.family == "masked" and fast.tokens == plain.tokens)
-    assert fast._exact
+    assert reads_trees(model, requests)
     assert caplog.records == []
 
 
@@ -458,7 +458,7 @@ def test_equal_requests_are_computed_once(loaded: dict[str, LanguageModel]) -> N
         request = Request((3, 4, 5, 6), ((7,), (8, 9)), (10,) if model.family == "masked" else ())
         once, thrice = Engine(model), Engine(model)
         [expected] = once.score([request])
-        found = thrice.score([request, dataclasses.replace(request, group="other"), request])
+        found = thrice.score([request, dataclasses.replace(request), request])
         assert thrice.tokens == once.tokens
         assert worst(found, [expected] * 3) == 0
 
@@ -649,7 +649,7 @@ def test_any_token_requests_score_the_same_with_and_without_sharing(
     model = loaded["llama"]
     found = vectors(model, 2) if soft else None
     start = (0, -1, -2, *prefix) if soft else (0, *prefix)
-    requests = [Request(start + item, tuple(choices), (), found, "g") for item, choices in drawn]
+    requests = [Request(start + item, tuple(choices), (), found) for item, choices in drawn]
     plain = [plain_log_probabilities(model, [row]).double().numpy() for request in requests for row in request.rows()]
     shared = Engine(model, budget).score(requests)
     assert worst([np.concatenate(shared)], [np.concatenate(plain)]) < LAW
@@ -730,7 +730,7 @@ def test_real_weights_score_the_same_packed_and_one_by_one(name: str) -> None:
     alone = [plain_log_probabilities(model, [row]).double().numpy() for r in requests for row in r.rows()]
     engine = Engine(model)
     assert worst([np.concatenate(engine.score(requests))], [np.concatenate(alone)]) < LAW
-    assert engine._exact
+    assert reads_trees(model, requests)
 
 
 def requests_of_texts(model: LanguageModel, prompt: Prompt, texts: Sequence[str]) -> list[Request]:

@@ -96,7 +96,7 @@ def soft(*numbers: float, width: int = 2) -> Request:
 
 
 def test_equal_requests_have_equal_keys() -> None:
-    again = Request(tuple(range(1, 4)), ((4, 5), (6,)), (7, 8), group="another group")
+    again = Request(tuple(range(1, 4)), ((4, 5), (6,)), (7, 8))
     assert key(BASE) == key(again)
     assert len(key(BASE)) == 16
     assert key(soft(0.5, 1, 2, 3)) == key(soft(0.5, 1, 2, 3))

@@ -18,7 +18,7 @@ from transformers import AttentionInterface
 
 from autoprompt.engine.pack import Buffers, Pack
 
-__all__ = ["only_rows", "reading"]
+__all__ = ["attending", "only_rows", "reading"]
 
 NAME = "autoprompt_packed"
 _CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -27,17 +27,27 @@ _reading: list[Pack] = []
 
 
 @contextmanager
-def reading(network: Any, pack: Pack) -> Iterator[None]:
-    """While open, the network's attention is that of the pack."""
-    config = network.config
-    before = config._attn_implementation
-    config._attn_implementation = NAME
-    _reading.append(pack)
+def attending(name: str, *configs: Any) -> Iterator[None]:
+    """While open, networks of these configurations use the attention registered under a name."""
+    before = [config._attn_implementation for config in configs]
+    for config in configs:
+        config._attn_implementation = name
     try:
         yield
     finally:
+        for config, found in zip(configs, before, strict=True):
+            config._attn_implementation = found
+
+
+@contextmanager
+def reading(network: Any, pack: Pack) -> Iterator[None]:
+    """While open, the network's attention is that of the pack."""
+    _reading.append(pack)
+    try:
+        with attending(NAME, network.config):
+            yield
+    finally:
         _reading.pop()
-        config._attn_implementation = before
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from autoprompt.engine.attention import reading
 from autoprompt.engine.linear import rounded
-from autoprompt.engine.pack import Chain, Pack, Span, blocks_of
-from autoprompt.engine.request import Ids, Row, Vectors, embedded, padded
+from autoprompt.engine.pack import Chain, Pack, Span, blocks_of, hang
+from autoprompt.engine.request import Ids, Row, embedded, padded
 from autoprompt.engine.tree import LabelTree
 from autoprompt.models import LanguageModel
 
@@ -110,24 +110,20 @@ def pack_of(model: LanguageModel, segments: Sequence[Segment], keep: bool = Fals
             depth = np.arange(count)
             visible.append(None)
         depths.append(segment.start + depth)
-        if segment.chain is not None:
-            if spans and spans[-1].chain is segment.chain:
-                spans[-1] = Span(spans[-1].start, len(ids), segment.chain)
-            else:
-                spans.append(Span(places[-1], len(ids), segment.chain))
+        hang(spans, places[-1], len(ids), segment.chain)
     blocks = blocks_of(places, depths, visible, model.device)
     spare = rounded(len(ids)) - len(ids)
     positions = np.concatenate([*depths, np.zeros(spare, np.int64)])
     return Pack(positions, blocks, spans, keep), np.asarray(ids + [max(ids)] * spare, dtype=np.int64)
 
 
-def hidden_states(model: LanguageModel, pack: Pack, ids: NDArray[np.int64], vectors: Vectors) -> Tensor:
-    """The last hidden states (T, H) of a pass."""
+def hidden_states(model: LanguageModel, pack: Pack, ids: NDArray[np.int64], vectors: Tensor | None) -> Tensor:
+    """The last hidden states (T, H) of a pass; id -1-k stands for row k of `vectors` (K, H)."""
     device = model.device
     body = model.network.base_model
     with reading(model.network, pack):
         outputs = body(
-            **embedded(model, torch.from_numpy(ids)[None].to(device), [vectors.rows if ids.min() < 0 else None]),
+            **embedded(model, torch.from_numpy(ids)[None].to(device), [vectors if ids.min() < 0 else None]),
             position_ids=torch.from_numpy(pack.positions)[None].to(device),
             use_cache=False,
         )
@@ -135,7 +131,7 @@ def hidden_states(model: LanguageModel, pack: Pack, ids: NDArray[np.int64], vect
     return found
 
 
-def read_trunks(model: LanguageModel, segments: Sequence[Segment], vectors: Vectors) -> list[Chain]:
+def read_trunks(model: LanguageModel, segments: Sequence[Segment], vectors: Tensor | None) -> list[Chain]:
     """The chains of beginnings, each with all that it goes on from."""
     pack, ids = pack_of(model, segments, keep=True)
     hidden_states(model, pack, ids, vectors)
@@ -156,7 +152,7 @@ def read_trunks(model: LanguageModel, segments: Sequence[Segment], vectors: Vect
     return chains
 
 
-def label_scores(model: LanguageModel, leaves: Sequence[Leaf], vectors: Vectors) -> Tensor:
+def label_scores(model: LanguageModel, leaves: Sequence[Leaf], vectors: Tensor | None) -> Tensor:
     """Summed log-probabilities (B, C) of the choices of leaves; float32, with a gradient where one is on.
 
     Only the tokens that something follows go through the output matrix. Rows with fewer choices

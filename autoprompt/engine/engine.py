@@ -69,7 +69,6 @@ class Engine:
         self._counted = [0]
         self._share = share
         self._turn = _turn(model)
-        self._exact: bool | None = None  # whether trees are; not yet tried
         self._embedder = Embedder(model, self.budget, self.count) if isinstance(model, EncoderModel) else None
 
     @property
@@ -193,14 +192,12 @@ class Engine:
         """Whether the requests, which may grow, are read as a tree."""
         if not self._share or max(map(_length, requests)) + new_tokens > self._turn:
             return False
-        if self._exact is None:
-            try:
-                self._exact = reads_trees(self.model, requests)
-            except (ModelError, RuntimeError) as error:  # memory ran out: tried again at the next call
-                if isinstance(error, RuntimeError) and not out_of_memory(error):
-                    raise
-                return False
-        return self._exact
+        try:
+            return reads_trees(self.model, requests)
+        except (ModelError, RuntimeError) as error:  # memory ran out: tried again at the next call
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
+                raise
+            return False
 
     def _score_plain(self, requests: Sequence[Request], members: list[int], scored: list[NDArray[np.float64]]) -> None:
         """Whole rows, in batches of like length."""

@@ -13,9 +13,9 @@ from torch import Tensor
 from autoprompt.engine.batches import Budget
 from autoprompt.engine.causal import Segment, hidden_states, logits_of, pack_of
 from autoprompt.engine.grid import Count, Grid
-from autoprompt.engine.pack import Buffers, Chain, Pack, Span
-from autoprompt.engine.request import Ids, Request, Vectors, embedded
-from autoprompt.engine.walk import bytes_per_token, walk
+from autoprompt.engine.pack import Buffers, Pack, Span, hang
+from autoprompt.engine.request import Ids, Request, embedded
+from autoprompt.engine.walk import bytes_per_token, leaves_of, walk
 from autoprompt.models import LanguageModel
 from autoprompt.soft import seed_of
 
@@ -65,11 +65,7 @@ def write(
 
     room = budget.kept_bytes // bytes_per_token(model)  # tokens that all rows' caches may hold
     for group in walk(grid, model, budget, count):
-        rows = [
-            (at, Segment(grid.contexts[at][trunk.end :], chain))
-            for trunk, chain in group
-            for at in sorted(trunk.leaves, key=lambda at: len(grid.contexts[at]))
-        ]
+        rows = [(at, Segment(ids, chain)) for at, ids, chain in leaves_of(grid, group)]
         for batch in _that_fit(rows, room, writing.new_tokens):
             budget.run(batch, lambda member: (1, 1), forward)
             del batch
@@ -99,7 +95,7 @@ class _Rows:
         self,
         model: LanguageModel,
         segments: Sequence[Segment],
-        vectors: Vectors,
+        vectors: Tensor | None,
         writing: Writing,
         numbers: Sequence[int],
     ) -> None:
@@ -160,13 +156,7 @@ class _Rows:
         buffers.step()
         spans: list[Span] = []
         for at, row in enumerate(self.alive.tolist()):
-            chain: Chain | None = self.segments[row].chain
-            if chain is None:
-                continue
-            if spans and spans[-1].chain is chain:
-                spans[-1] = Span(spans[-1].start, at + 1, chain)
-            else:
-                spans.append(Span(at, at + 1, chain))
+            hang(spans, at, at + 1, self.segments[row].chain)
         pack = Pack(self.depths[self.alive] + step, (), spans, buffers=buffers)
         return hidden_states(self.model, pack, tokens, self.vectors)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autoprompt.engine.request import Ids, Request, Vectors
+from autoprompt.engine.request import Ids, Request
 from autoprompt.engine.tree import LabelTree, label_tree
 from autoprompt.models import LanguageModel
 
@@ -32,7 +32,7 @@ class Grid:
     tails: list[Ids]
     choices: list[tuple[Ids, ...]]
     places: list[tuple[int, list[int] | None]]
-    vectors: Vectors
+    vectors: torch.Tensor | None
     saving: int | None = None
 
     @cached_property
@@ -46,16 +46,17 @@ class Grid:
         table = _Table()
         numbers: dict[tuple[Ids, Ids], int] = {}
         choices: list[dict[Ids, int]] = []
+        behind: list[int] = []  # which context each request has
         for request in requests:
             number = numbers.setdefault((table.context(request), request.tail), len(numbers))
             if number == len(choices):
                 choices.append({})
+            behind.append(number)
             for choice in request.choices:
                 choices[number].setdefault(choice, len(choices[number]))
         found = [tuple(known) for known in choices]
         places: list[tuple[int, list[int] | None]] = []
-        for request in requests:
-            number = numbers[table.context(request), request.tail]
+        for request, number in zip(requests, behind, strict=True):
             whole = found[number] == request.choices
             places.append((number, None if whole else [choices[number][choice] for choice in request.choices]))
         contexts, tails = [c for c, _ in numbers], [t for _, t in numbers]
@@ -93,5 +94,5 @@ class _Table:
         shift = self._shift_of_array[id(request.vectors)]
         return tuple(i - shift if i < 0 else i for i in request.context) if shift else request.context
 
-    def vectors(self, device: torch.device) -> Vectors:
-        return Vectors(torch.from_numpy(np.concatenate(self._rows)).to(device) if self._rows else None)
+    def vectors(self, device: torch.device) -> torch.Tensor | None:
+        return torch.from_numpy(np.concatenate(self._rows)).to(device) if self._rows else None

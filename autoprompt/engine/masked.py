@@ -65,7 +65,7 @@ def score(grid: Grid, model: LanguageModel, budget: Budget, count: Count) -> lis
             for start, (at, masks, _) in zip(starts[:-1].tolist(), batch, strict=True)
             for j in range(masks)
         ]
-        logs = _logits(model, rows, places, grid.vectors.rows).float().log_softmax(-1)
+        logs = _logits(model, rows, places, grid.vectors).float().log_softmax(-1)
         wanted: list[tuple[int, int, int, int]] = []  # row of logs, token, context, choice
         first = 0
         for at, masks, _ in batch:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Block", "Buffers", "Chain", "Pack", "Span", "blocks_of"]
+__all__ = ["Block", "Buffers", "Chain", "Pack", "Span", "added", "blocks_of", "hang"]
 
 _WASTE = 1.15  # a block of rows may hold this many times its tokens, padding included
 
@@ -39,6 +39,20 @@ class Span:
     start: int
     stop: int
     chain: Chain
+
+
+def hang(spans: list[Span], start: int, stop: int, chain: Chain | None) -> None:
+    """Add tokens behind those of `spans` that hang on a chain, if on any."""
+    if spans and spans[-1].chain is chain:
+        spans[-1] = Span(spans[-1].start, stop, chain)
+    elif chain is not None:
+        spans.append(Span(start, stop, chain))
+
+
+def added(seen: NDArray[np.bool_] | Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0 where a token is seen, and the lowest number of the dtype elsewhere."""
+    seen = torch.as_tensor(seen, device=device)
+    return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)
 
 
 class Block:
@@ -92,8 +106,7 @@ class Block:
             for at, row in enumerate(self._depths):
                 near = np.abs(row[:, None] - row[None, :]) < window
                 seen[at, : len(row), : len(row)] &= near
-        added = np.where(seen, np.float32(0), np.float32(torch.finfo(dtype).min))
-        return torch.from_numpy(added[:, None]).to(self.device, dtype)
+        return added(seen[:, None], self.device, dtype)
 
 
 @dataclass(eq=False)
@@ -121,9 +134,7 @@ class Buffers:
             made = None
             if first.any():
                 seen = np.arange(self.filled)[None] >= first[:, None]
-                added = np.where(seen, np.float32(0), np.float32(torch.finfo(dtype).min))
-                device = next(iter(self.layers.values()))[0].device
-                made = torch.from_numpy(added[:, None, None]).to(device, dtype)
+                made = added(seen[:, None, None], next(iter(self.layers.values()))[0].device, dtype)
             self._masks[window, dtype] = made
         return self._masks[window, dtype]
 
@@ -155,7 +166,8 @@ class Pack:
         if buffers is None:
             device = blocks[0].device
             # from the blocks' padded tokens, one block behind the other, back to the pack's order
-            padded = np.concatenate([n + np.flatnonzero(b.real) for n, b in zip(_starts(blocks), blocks, strict=True)])
+            starts = np.cumsum([0, *(b.real.size for b in blocks[:-1])])
+            padded = np.concatenate([n + np.flatnonzero(b.real) for n, b in zip(starts, blocks, strict=True)])
             back = np.zeros(len(positions), np.int64)  # tokens of no row get any value
             back[np.concatenate([b.at for b in blocks])] = padded
             self.back = torch.from_numpy(back).to(device)
@@ -171,14 +183,8 @@ class Pack:
         if key not in self._windows:
             depths = self.positions[span.start : span.stop]
             near = depths[:, None] - np.arange(span.chain.length)[None] < window
-            added = np.where(near, np.float32(0), np.float32(torch.finfo(dtype).min))
-            self._windows[key] = torch.from_numpy(added[None, None]).to(device, dtype)
+            self._windows[key] = added(near[None, None], device, dtype)
         return self._windows[key]
-
-
-def _starts(blocks: Sequence[Block]) -> list[int]:
-    sizes = [b.rows * b.width for b in blocks]
-    return [sum(sizes[:n]) for n in range(len(sizes))]
 
 
 def blocks_of(

@@ -18,7 +18,7 @@ from autoprompt.engine.causal import Leaf
 from autoprompt.engine.grid import Count, Grid
 from autoprompt.engine.linear import blocked_weights
 from autoprompt.engine.other import TOLERANCE
-from autoprompt.engine.request import Request, Row, Vectors
+from autoprompt.engine.request import Request, Row
 from autoprompt.engine.tree import label_tree
 from autoprompt.models import LanguageModel
 
@@ -52,7 +52,7 @@ def choice_log_probabilities(
     """
     if tree:
         leaves = [Leaf(request.context, None, label_tree(request.choices)) for request in requests]
-        return causal.label_scores(model, leaves, Vectors(vectors))
+        return causal.label_scores(model, leaves, vectors)
     rows = [Row(r.context, choice, r.tail, vectors) for r in requests for choice in r.choices]
     return plain_log_probabilities(model, rows).reshape(len(requests), -1)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from autoprompt.models import LanguageModel
 from autoprompt.soft import Array
 
-__all__ = ["Ids", "Request", "Row", "Vectors", "embedded", "padded"]
+__all__ = ["Ids", "Request", "Row", "embedded", "padded"]
 
 Ids = tuple[int, ...]
 
@@ -22,14 +22,13 @@ class Request:
     """One input and the choices that may follow it; scored as log P(choice | context).
 
     In `context` the id -1-k stands for row k of `vectors` (K, H). `tail` follows the choice, for
-    models that fill masks. Requests with the same `group` are likely to begin alike.
+    models that fill masks.
     """
 
     context: Ids
     choices: tuple[Ids, ...]
     tail: Ids = ()
     vectors: Array | None = None
-    group: str = ""
 
     def rows(self) -> list[Row]:
         vectors = None if self.vectors is None else torch.from_numpy(np.ascontiguousarray(self.vectors))
@@ -49,13 +48,6 @@ class Row:
     choice: Ids
     tail: Ids = ()
     vectors: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Vectors:
-    """Vectors (K, H) in place of ids: id -1-k stands for row k. They may take a gradient."""
-
-    rows: Tensor | None = None
 
 
 def padded(rows: Sequence[Ids], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,10 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.modeling_outputs import BaseModelOutput
 
+from autoprompt.engine.attention import attending
 from autoprompt.engine.batches import Budget
 from autoprompt.engine.grid import Count, Grid
+from autoprompt.engine.pack import added
 from autoprompt.engine.request import Row, embedded, padded
 from autoprompt.engine.tree import LabelTree
 from autoprompt.models import LanguageModel
@@ -62,7 +64,7 @@ def score(grid: Grid, model: LanguageModel, budget: Budget, count: Count) -> lis
     def forward(batch: list[int]) -> None:
         tree = trees[batch[0]]
         ids, mask = padded([grid.contexts[at] for at in batch], model.device)
-        soft = grid.vectors.rows if bool((ids < 0).any()) else None
+        soft = grid.vectors if bool((ids < 0).any()) else None
         whole = None if bool(mask.all()) else mask
         encoded = model.network.get_encoder()(
             **embedded(model, ids, [soft] * len(batch)), attention_mask=whole
@@ -90,14 +92,11 @@ def _decoded(model: LanguageModel, encoded: Tensor, mask: Tensor, tree: LabelTre
     network, device = model.network, encoded.device
     ids = torch.tensor([[network.config.decoder_start_token_id, *tree.ids]], device=device)
     depths = torch.tensor([0, *(1 + depth for depth in tree.depths)], device=device)
-    visible = torch.ones(tree.places, tree.places, dtype=torch.bool)
+    visible = np.ones((tree.places, tree.places), dtype=bool)
     visible[0, 1:] = False
-    visible[1:, 1:] = torch.from_numpy(tree.visible)
-    lowest = torch.finfo(encoded.dtype).min
-    unseen = torch.zeros(visible.shape, dtype=encoded.dtype).masked_fill(~visible, lowest)[None, None].to(device)
-    cross = None
-    if not bool(mask.all()):
-        cross = torch.zeros_like(mask, dtype=encoded.dtype).masked_fill(mask == 0, lowest)[:, None, None]
+    visible[1:, 1:] = tree.visible
+    unseen = added(visible, device, encoded.dtype)[None, None]
+    cross = None if bool(mask.all()) else added(mask == 1, device, encoded.dtype)[:, None, None]
     with _decoding(network, _Decoding(depths, unseen, cross)):
         outputs = network(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
@@ -125,19 +124,14 @@ _active: list[_Decoding] = []
 @contextmanager
 def _decoding(network: Any, decoding: _Decoding) -> Iterator[None]:
     """While open, the decoder's tokens see each other as the tree says."""
-    configs = {id(c): c for c in (network.config, network.get_decoder().config)}.values()
-    before = [config._attn_implementation for config in configs]
     positions = getattr(network.get_decoder(), "embed_positions", None)
     handle = None if positions is None else positions.register_forward_hook(_at_depths)
-    for config in configs:
-        config._attn_implementation = _NAME
     _active.append(decoding)
     try:
-        yield
+        with attending(_NAME, network.config, network.get_decoder().config):
+            yield
     finally:
         _active.pop()
-        for config, name in zip(configs, before, strict=True):
-            config._attn_implementation = name
         if handle is not None:
             handle.remove()
 

@@ -39,15 +39,6 @@ class Trunk:
         """Own tokens, without those of the trunk before it."""
         return self.end - self.start
 
-    def tokens(self, lengths: Sequence[int]) -> int:
-        """Tokens read for this trunk and all that hangs on it, without choices."""
-        total, waiting = 0, [self]
-        while waiting:
-            trunk = waiting.pop()
-            total += trunk.length + sum(lengths[leaf] - trunk.end for leaf in trunk.leaves)
-            waiting += trunk.children
-        return total
-
 
 def grow(contexts: Sequence[Ids], saving: int) -> Trunk:
     """The tree of contexts; its root is empty.

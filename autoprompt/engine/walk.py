@@ -12,10 +12,11 @@ from autoprompt.engine.batches import Budget
 from autoprompt.engine.causal import Leaf, Segment
 from autoprompt.engine.grid import Count, Grid
 from autoprompt.engine.pack import Chain
+from autoprompt.engine.request import Ids
 from autoprompt.engine.tree import Trunk, grow
 from autoprompt.models import LanguageModel
 
-__all__ = ["Hanging", "bytes_per_token", "score", "walk"]
+__all__ = ["Hanging", "bytes_per_token", "leaves_of", "score", "walk"]
 
 _SAVING = {"cpu": 8, "cuda": 64}  # tokens that a shared beginning must spare to repay its own pass
 
@@ -33,14 +34,17 @@ def score(grid: Grid, model: LanguageModel, budget: Budget, count: Count) -> lis
             scored[at] = row[: len(leaf.tree.choices)]
 
     for group in walk(grid, model, budget, count):
-        leaves = [
-            (at, Leaf(grid.contexts[at][trunk.end :], chain, grid.trees[at]))
-            for trunk, chain in group
-            for at in sorted(trunk.leaves, key=lambda at: len(grid.contexts[at]))
-        ]
+        leaves = [(at, Leaf(ids, chain, grid.trees[at])) for at, ids, chain in leaves_of(grid, group)]
         budget.run(leaves, lambda member: (1, member[1].tokens), forward, packed=True)
         del group, leaves  # their chains are freed before the next group is read
     return scored
+
+
+def leaves_of(grid: Grid, group: Sequence[Hanging]) -> Iterator[tuple[int, Ids, Chain | None]]:
+    """The contexts that end at trunks: number, own last ids, and chain; those of a trunk by their length."""
+    for trunk, chain in group:
+        for at in sorted(trunk.leaves, key=lambda at: len(grid.contexts[at])):
+            yield at, grid.contexts[at][trunk.end :], chain
 
 
 def walk(grid: Grid, model: LanguageModel, budget: Budget, count: Count) -> Iterator[list[Hanging]]:

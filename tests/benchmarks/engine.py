@@ -249,7 +249,7 @@ def measure_continuing(part: Continuing, smoke: bool) -> dict[str, Any]:
     grid = make_grid(model.network.config.vocab_size, (part.prompt, part.prompt), prompts=1, examples=part.items)
     contexts = [request.context for request in grid.requests]
     some = [request.context for request in grid.share(1, part.naive).requests]
-    requests = [Request(context, (), group="prompt") for context in contexts]
+    requests = [Request(context, ()) for context in contexts]
     runs: dict[str, tuple[int, Callable[[], Any]]] = {
         "ours": (part.items, lambda: Engine(model).generate(requests, new_tokens=NEW_TOKENS)),
         "batches of 16": (part.items, lambda: generate_batches(model, contexts, NEW_TOKENS, 16)),

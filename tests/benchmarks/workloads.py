@@ -96,9 +96,7 @@ class Grid:
     def requests(self) -> list[Request]:
         """One a pair, prompt by prompt."""
         return [
-            Request(prompt + example, self.labels, self.tail, group=f"prompt {at}")
-            for at, prompt in enumerate(self.prompts)
-            for example in self.examples
+            Request(prompt + example, self.labels, self.tail) for prompt in self.prompts for example in self.examples
         ]
 
     @property
