@@ -18,11 +18,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "autoprompt"
 
 FLOORS = {
-    8: {"cli"},
-    7: {"run", "predict", "check"},
-    6: {"stages"},
-    5: {"study", "config"},
-    4: {"scorer", "racing", "samplers", "propose", "finetune", "export", "verdict", "space"},
+    9: {"cli"},
+    8: {"run", "predict", "check"},
+    7: {"stages"},
+    6: {"study", "config"},
+    5: {"racing", "samplers", "propose", "tuning", "finetune", "export", "verdict"},
+    4: {"scorer", "space", "lesson"},
     3: {"engine", "prompt", "report"},
     2: {"models", "data", "demonstrations", "metrics", "results", "display"},
     1: {"soft", "errors", "events", "retrieval", "store"},
@@ -30,12 +31,12 @@ FLOORS = {
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
 HOMES = {
-    "optuna": {"study", "samplers"},
+    "optuna": {"study", "samplers", "racing"},
     "rich": {"display"},
     "transformers": {"models", "engine"},
     "peft": {"finetune"},
     "jinja2": {"prompt"},
-    "torch": {"models", "engine", "finetune"},
+    "torch": {"models", "engine", "finetune", "lesson", "tuning", "propose"},
     "pydantic": {"config"},
     "cmaes": {"samplers"},
     "sklearn": {"retrieval", "models"},
