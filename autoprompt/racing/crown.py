@@ -1,0 +1,137 @@
+"""Who may be called the winner: estimates without the luck of selection, and evidence against the baseline.
+
+The best of many scores is too high, and most of all when the prompts hardly differ. So scores are
+shrunk toward the group's mean (empirical Bayes; Efron & Morris 1972, "Empirical Bayes on vector
+observations"): metric and evidence together, since a prompt with better margins tends to be right
+more often, as far as they differ by more than the choice of examples makes them. And nothing replaces the user's own prompt on luck: a candidate must win its
+bet against the baseline at a level divided by the number of candidates that were raced (Bonferroni),
+so that a search among prompts that are all worth the same promotes one in at most `level` of cases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprompt.metrics import Metric, Outcome
+from autoprompt.racing.bets import Bets
+
+__all__ = ["Entrant", "Standing", "inflation", "per_example", "standings"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A candidate on all n examples. evidence (n,): bounded margins. values (n,): the metric of each
+    example, greater or smaller is better as the metric says."""
+
+    evidence: Floats
+    values: Floats
+
+
+@dataclass(frozen=True)
+class Standing:
+    """estimate: the metric, shrunk. evidence: log wealth of the bet that the baseline is at least as
+    good. certain: whether that is enough to promote the candidate over the baseline."""
+
+    estimate: float
+    evidence: float
+    certain: bool
+
+
+def per_example(metric: Metric, outcome: Outcome) -> Floats:
+    """The metric of each example (n,).
+
+    For a metric of the whole set, the jackknife's pseudo-values n f - (n - 1) f_without_i (Tukey
+    1958), whose mean is about f and whose deviation is that of its estimate. Raises MetricError
+    when the function breaks its contract.
+    """
+    found = metric.per_example(outcome)
+    if found is not None:
+        return found
+    size = len(outcome.targets)
+    whole, rows = metric(outcome), np.arange(size)
+    without = np.array([metric(outcome.take(np.delete(rows, i))) for i in rows]) if size > 1 else np.array([whole])
+    return np.asarray(size * whole - (size - 1) * without)
+
+
+def standings(
+    entrants: Sequence[Entrant], raced: int, maximize: bool = True, level: float = 0.05, baseline: int = 0
+) -> list[Standing]:
+    """How each entrant stands; `baseline` is the number of the user's own among them, and certain.
+
+    raced: how many candidates the search compared with the baseline, those dropped included.
+    """
+    sign = 1 if maximize else -1
+    estimates = sign * shrunk([Entrant(entrant.evidence, sign * entrant.values) for entrant in entrants])
+    own, needed = entrants[baseline], math.log(max(1, raced) / level)
+    found = []
+    for at, entrant in enumerate(entrants):
+        wealth = _evidence(entrant, own, sign)
+        found.append(Standing(float(estimates[at]), wealth, at == baseline or wealth >= needed))
+    return found
+
+
+def _evidence(entrant: Entrant, own: Entrant, sign: int) -> float:
+    """Log wealth of betting on the margins and, where the metric is 0 or 1, half of it on the metric."""
+    margins = Bets()
+    margins.add(own.evidence - entrant.evidence)
+    differences = sign * (own.values - entrant.values)
+    if np.abs(differences).max(initial=0.0) > 1:  # a bet needs bounds that hold for every example
+        return margins.log_wealth
+    metric = Bets()
+    metric.add(differences)
+    return float(np.logaddexp(margins.log_wealth, metric.log_wealth) - math.log(2))
+
+
+def shrunk(entrants: Sequence[Entrant]) -> Floats:
+    """The metric of each entrant (K,), greater is better, shrunk together with its evidence.
+
+    With x_k = (mean metric, mean evidence) of entrant k, S the covariance that sampling examples gives
+    to x, and T what is left of the observed covariance without it: m + T (T + S)^-1 (x_k - m).
+    """
+    values = np.stack([entrant.values for entrant in entrants])
+    if len(entrants) < 3 or values.shape[1] < 2:
+        return np.asarray(values.mean(1))
+    evidence = np.stack([entrant.evidence for entrant in entrants])
+    means = np.stack([values.mean(1), evidence.mean(1)], axis=1)
+    noise = _sampling(values, evidence)
+    real = _positive(np.cov(means, rowvar=False) - noise)
+    centre = means.mean(0)
+    # a ridge, since scores that do not vary at all have no inverse
+    kept = real @ np.linalg.inv(real + noise + 1e-12 * np.eye(2))
+    return np.asarray((centre + (means - centre) @ kept.T)[:, 0])
+
+
+def inflation(evidence: Sequence[Floats]) -> float:
+    """By how much the best mean of several (n,) is expected to be too high because it is the best."""
+    if len(evidence) < 3 or len(evidence[0]) < 2:
+        return 0.0
+    rows = np.stack(evidence)
+    means = rows.mean(1)
+    observed, noise = float(means.var(ddof=1)), float(_sampling(rows)[0, 0])
+    luck = min(1.0, noise / observed) if observed > 0 else 0.0
+    return luck * float(means.max() - means.mean())
+
+
+def _sampling(*scores: Floats) -> Floats:
+    """The covariance of the mean scores, each (K, n), of a candidate, that comes from the choice of examples.
+
+    An example's difficulty, which all candidates share, is taken off first: only what sets candidates
+    apart matters.
+    """
+    apart = np.stack([rows - rows.mean(0) for rows in scores])  # (D, K, n)
+    apart -= apart.mean(2, keepdims=True)
+    size = apart.shape[2]
+    return np.asarray(np.einsum("akn,bkn->ab", apart, apart) / (apart.shape[1] - 1) / (size - 1) / size)
+
+
+def _positive(matrix: Floats) -> Floats:
+    """The nearest covariance: negative parts, which only noise can give, are cut off."""
+    found, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.maximum(found, 0.0)) @ vectors.T)
