@@ -21,6 +21,18 @@ __all__ = ["Config", "data_options", "read_config", "require_words"]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+BranchName = Literal[
+    "discrete",
+    "edits",
+    "demonstrations",
+    "tuning",
+    "coordinates",
+    "words",
+    "gradients",
+    "projection",
+    "infill",
+    "rewrite",
+]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -107,11 +119,27 @@ class StudySection(_Section):
     """[study]: how long and how wide to search."""
 
     trials: Annotated[int, Field(ge=2)] = 80
+    evaluations: Count | None = None  # (prompt, example) pairs
     batch: Annotated[int, Field(ge=4)] = 8
-    slice: Annotated[int, Field(ge=2)] | None = 96
-    soft_share: Annotated[float, Field(ge=0, le=0.9)] = 0.4
+    slice: Annotated[int, Field(ge=2)] = 16
+    pruner: Literal["racing", "successive_halving", "hyperband", "wilcoxon", "none"] = "racing"
+    level: Share = 0.05
+    sampler: Literal["surrogate", "tpe", "gp", "cmaes", "nsgaii", "random"] = "surrogate"
+    branches: Annotated[list[BranchName], Field(min_length=1)] | None = None
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.2
+    startup: Count = 16
     generations: Count = 4
+    steps: Count = 64
     finalists: Count = 6
+    objectives: Annotated[list[Literal["score", "tokens"]], Field(min_length=1)] = ["score"]
+    tolerance: Annotated[float, Field(ge=0)] = 0.01
+
+
+class ProposeSection(_Section):
+    """[propose]: the model that writes and fills in for the proposers; the task model, where none is named."""
+
+    model: Text | None = None
+    tokens: Count = 20_000  # the most that one turn may read and write with it
 
 
 class FinetuneSection(_Section):
@@ -137,6 +165,7 @@ class Config(_Section):
     prompt: PromptSection
     space: SpaceSection = SpaceSection()
     study: StudySection = StudySection()
+    propose: ProposeSection = ProposeSection()
     finetune: FinetuneSection = FinetuneSection()
 
 
@@ -284,6 +313,7 @@ def _meaning(config: Config, folder: Path) -> list[str]:
         *_prompt_problems(config.prompt, config.space, config.data.fields),
         *_metric_problems(config.metric, list(config.prompt.label_words), folder),
         *_finetune_problems(config.finetune, config.model),
+        *_study_problems(config.study),
     ]
 
 
@@ -401,6 +431,18 @@ def _finetune_problems(finetune: FinetuneSection, model: ModelSection) -> list[s
         f"finetune.method is {finetune.method!r}, and the model {model.name!r} is a sentence encoder, "
         "which cannot be fine-tuned yet; give 'none'."
     ]
+
+
+def _study_problems(study: StudySection) -> list[str]:
+    problems = []
+    if "score" not in study.objectives:
+        problems.append(f"study.objectives is {study.objectives}; 'score' must be among them.")
+    if "tokens" in study.objectives and study.sampler in ("gp", "cmaes"):
+        problems.append(
+            f"study.sampler is {study.sampler!r}, which knows one objective; "
+            "give 'surrogate', 'tpe', 'nsgaii' or 'random', or objectives = [\"score\"]."
+        )
+    return problems
 
 
 def _is_encoder(model: ModelSection) -> bool:

@@ -36,6 +36,7 @@ class _State:
     stage_began: float = field(default_factory=time.monotonic)
     done: int = 0
     done_here: int = 0
+    evaluations: int = 0
     failed: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -101,7 +102,11 @@ class Display:
                 state.failed += 1
                 return Text.assemble((f"trial {event.number} ({event.kind}) failed: ", "bad"), event.reason)
             case events.Confirmed():
-                return Text(f"on all of dev: trial {event.number} ({event.kind}) {event.value:.4f}")
+                sure = "" if event.certain else ", not beyond luck"
+                return Text(
+                    f"on all of dev: trial {event.number} ({event.kind}) {event.value:.4f}, "
+                    f"estimate {event.estimate:.4f}{sure}"
+                )
             case events.TestOpened():
                 return Text.assemble(("locked test opened", "name"), f" ({event.reason}; time {event.times})")
             case events.EpochFinished():
@@ -118,15 +123,20 @@ class Display:
         state.done_here += 1
         state.tokens += event.tokens
         state.seconds += event.seconds
+        state.evaluations += event.examples
         old = state.best.get(event.kind)
         better = old is None or (event.value > old if state.maximize else event.value < old)
+        better = better and not event.dropped  # a score of a few examples is no record
         if better:
             state.best[event.kind] = event.value
         if self._live is not None:
             return None
         if better or state.done % 10 == 0:
             mark = " best of its kind" if better else ""
-            return Text(f"trial {event.number} ({event.kind}): {state.metric} {event.value:.4f}{mark}")
+            if event.dropped:
+                mark = f" on {event.examples} examples, dropped"
+            made = event.kind if event.branch in ("", event.kind) else f"{event.kind}, {event.branch}"
+            return Text(f"trial {event.number} ({made}): {state.metric} {event.value:.4f}{mark}")
         return None
 
     # -- the live view -----------------------------------------------------------------------
@@ -137,7 +147,10 @@ class Display:
         done = state.done + state.failed
         table = Table.grid(padding=(0, 2))
         table.add_row("stage", Text(f"{state.stage} ({time.monotonic() - state.stage_began:.0f} s)"))
-        table.add_row("trials", Text(f"{state.done} of {state.trials} done, {state.failed} failed"))
+        table.add_row(
+            "trials",
+            Text(f"{state.done} of {state.trials} done, {state.failed} failed, {state.evaluations:,} evaluations"),
+        )
         best = "   ".join(f"{kind} {state.best[kind]:.4f}" for kind in KINDS if kind in state.best)
         table.add_row(f"best {state.metric}", Text(best or "none yet"))
         table.add_row("speed", Text(self._speed()))

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 __all__ = [
+    "BatchPlanned",
     "Confirmed",
     "DataRead",
     "EpochFinished",
@@ -81,8 +82,22 @@ class StageFinished(Event):
 
 
 @dataclass(frozen=True)
+class BatchPlanned(Event):
+    """A branch of the search has made the candidates of a batch; `size` is their number."""
+
+    batch: int
+    branch: str
+    size: int
+
+
+@dataclass(frozen=True)
 class TrialFinished(Event):
-    """A scored prompt; `kind` is "baseline", "discrete" or "soft", `tokens` went through the model."""
+    """A scored prompt; `kind` is "baseline", "discrete" or "soft", `tokens` went through the model.
+
+    branch: which part of the search made it; operator and parents (numbers of trials): how, and of
+    what. dropped: a race ended for it after `examples`. gain: mean advantage over the baseline in
+    bounded margins, on those examples. size: rendered tokens, where they are an objective.
+    """
 
     number: int
     kind: str
@@ -93,6 +108,12 @@ class TrialFinished(Event):
     seconds: float
     fingerprint: str
     text: str
+    branch: str = ""
+    dropped: bool = False
+    operator: str = ""
+    parents: tuple[int, ...] = ()
+    gain: float = 0.0
+    size: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,13 +125,22 @@ class TrialFailed(Event):
 
 @dataclass(frozen=True)
 class Confirmed(Event):
-    """A finalist, scored on all of dev."""
+    """A finalist, scored on all of dev.
+
+    estimate: the metric, shrunk toward the group of finalists. evidence: log wealth of the bet
+    against the baseline; certain: whether that is beyond luck. size: rendered tokens, where they are
+    an objective.
+    """
 
     number: int
     kind: str
     value: float
     margin: float
     fingerprint: str
+    estimate: float = 0.0
+    evidence: float = 0.0
+    certain: bool = False
+    size: float = 0.0
 
 
 @dataclass(frozen=True)

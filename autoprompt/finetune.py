@@ -15,9 +15,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from autoprompt.data import Example
-from autoprompt.engine import Request, choice_log_probabilities, reads_trees
 from autoprompt.errors import ModelError
 from autoprompt.events import EpochFinished, Listener, silent
+from autoprompt.lesson import Lesson, untaught
 from autoprompt.models import LanguageModel
 from autoprompt.prompt import Prompt, SoftPart
 from autoprompt.soft import Array, seed_of
@@ -85,8 +85,7 @@ def finetune(
 ) -> Tuned:
     """Cross-entropy on the label words of `examples` under `prompt`; the best epoch on dev is kept.
 
-    The loss is -log P(right label) as the prompt's predictions have it: among its label words,
-    normalized and calibrated as it says (PET, Schick & Schütze 2021, equation 2, for one word a label).
+    The loss is `Lesson.loss`: -log P(right label) as the prompt's predictions have it.
 
     `evaluate` scores a model and a prompt on dev, greater is better. The model is copied, so it
     needs room twice. Examples that the prompt shows as demonstrations are left out. Raises
@@ -101,8 +100,7 @@ def finetune(
     'lora'
     """
     options = options or FinetuneOptions()
-    shown = {tuple(sorted(d.fields.items())) for d in prompt.demonstrations}
-    examples = [e for e in examples if e.key not in shown] or list(examples)
+    examples = untaught(prompt, examples)
     torch.manual_seed(seed_of(seed, "finetune") % 2**63)
     trained, adapter = _trainable(model, options)
     vectors = None if prompt.soft is None else torch.from_numpy(prompt.soft.vectors.copy()).requires_grad_()
@@ -113,7 +111,7 @@ def finetune(
     optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
     steps = options.epochs * -(-len(examples) // options.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, options.warmup))
-    lesson = _lesson(trained, prompt, examples, vectors)
+    lesson = Lesson.of(trained, prompt, examples, vectors)
 
     qualities = [evaluate(trained, prompt)]
     best_epoch, best = 0, _snapshot(weights, vectors)
@@ -129,7 +127,7 @@ def finetune(
         for weight, kept in zip([*weights, *([] if vectors is None else [vectors])], best, strict=True):
             weight.copy_(kept)
     trained.network.eval().requires_grad_(False)
-    tokens = (len(qualities) - 1) * sum(map(lesson.size, range(len(lesson.requests))))
+    tokens = (len(qualities) - 1) * sum(map(lesson.size, range(len(lesson))))
     return Tuned(trained, _with(prompt, vectors), options.method, best_epoch, tuple(qualities), tokens, adapter)
 
 
@@ -159,60 +157,6 @@ def _trainable(model: LanguageModel, options: FinetuneOptions) -> tuple[Language
     return model.with_network(network), adapter
 
 
-@dataclass(frozen=True)
-class _Lesson:
-    """What is learned: requests with the number of each one's right choice, and the inputs without
-    content that calibrate them. vectors: those of a soft prompt. tree: how the model can read."""
-
-    requests: list[Request]
-    gold: list[int]
-    empty: list[Request]
-    normalize: bool
-    temperature: float
-    vectors: Tensor | None
-    tree: bool
-
-    def size(self, at: int) -> int:
-        """Tokens of a request with all its choices."""
-        request = self.requests[at]
-        if self.tree:
-            return len(request.context) + sum(len(choice) - 1 for choice in request.choices)
-        return sum(len(request.context) + len(choice) + len(request.tail) for choice in request.choices)
-
-    def loss(self, model: LanguageModel, part: Sequence[int]) -> Tensor:
-        """-log P(right label), summed over some of the requests."""
-        asked = [self.requests[i] for i in part] + self.empty
-        scores = choice_log_probabilities(model, asked, self.vectors, self.tree)  # (B + E, C)
-        if self.normalize:  # all of this as the scorer does
-            lengths = [[len(choice) for choice in request.choices] for request in asked]
-            scores = scores / torch.tensor(lengths, device=scores.device)
-        scores = scores / self.temperature
-        if self.empty:
-            prior = scores[len(part) :].softmax(1).mean(0)
-            scores = scores[: len(part)] - prior.clamp(min=1e-12).log()
-        gold = torch.tensor([self.gold[i] for i in part], device=scores.device)
-        return torch.nn.functional.cross_entropy(scores, gold, reduction="sum")
-
-
-def _lesson(model: LanguageModel, prompt: Prompt, examples: Sequence[Example], vectors: Tensor | None) -> _Lesson:
-    count = 0 if vectors is None else len(vectors)
-    inputs = [dict(example.fields) for example in examples]
-    empty = prompt.content_free() if prompt.calibration == "content_free" else []
-    encodings, _ = model.encode_fitting(prompt.render, inputs + empty, prompt.fields, count)
-    requests = [Request(e.context, e.choices, e.tail) for e in encodings]
-    gold = [prompt.labels.index(example.label) for example in examples]
-    tried = [replace(request, vectors=None if vectors is None else _values(vectors)) for request in requests]
-    return _Lesson(
-        requests[: len(inputs)],
-        gold,
-        requests[len(inputs) :],
-        prompt.normalize,
-        prompt.temperature or model.temperature,
-        vectors,
-        model.family == "causal" and reads_trees(model, tried),
-    )
-
-
 def _values(vectors: Tensor) -> Array:
     """The vectors' values as they are now."""
     return vectors.detach().cpu().numpy().copy()
@@ -225,7 +169,7 @@ def _rate(step: int, steps: int, warmup: float) -> float:
 
 def _epoch(
     model: LanguageModel,
-    lesson: _Lesson,
+    lesson: Lesson,
     weights: Sequence[Tensor],
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
@@ -233,14 +177,14 @@ def _epoch(
     seed: str,
 ) -> float:
     """One pass over the lesson in random order; the mean loss of an example."""
-    count = len(lesson.requests)
+    count = len(lesson)
     order = random.Random(seed).sample(range(count), count)
     taught = [*weights, *([] if lesson.vectors is None else [lesson.vectors])]
     model.network.train()
     total = 0.0
     for start in range(0, count, options.batch_size):
         step = order[start : start + options.batch_size]
-        for part in _micro_batches(lesson, step):
+        for part in lesson.micro_batches(step):
             loss = lesson.loss(model, part) / len(step)
             if not torch.isfinite(loss):
                 raise ModelError("The fine-tuning loss is not a number. Use a smaller [finetune] learning_rate.")
@@ -252,16 +196,6 @@ def _epoch(
         optimizer.zero_grad(set_to_none=True)
     model.network.eval()
     return total / count
-
-
-def _micro_batches(lesson: _Lesson, step: Sequence[int], tokens: int = 4096) -> list[list[int]]:
-    """Requests of like length together, at most `tokens` padded tokens each."""
-    parts: list[list[int]] = []
-    for at in sorted(step, key=lesson.size):
-        if not parts or (len(parts[-1]) + 1) * lesson.size(at) > tokens:
-            parts.append([])
-        parts[-1].append(at)
-    return parts
 
 
 def _snapshot(weights: Sequence[Tensor], vectors: Tensor | None) -> list[Tensor]:

@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from autoprompt.results import RunFolder, read_journal, write_json, write_text
 from autoprompt.scorer import Scorer
 from autoprompt.space import DemonstrationSpace, SoftSpace, Space
 from autoprompt.stages import Job, confirmed, exported, judged, tuned
-from autoprompt.study import Candidate, Study, StudyOptions
+from autoprompt.study import Candidate, Study, StudyOptions, ranked
 from autoprompt.verdict import Verdict
 
 __all__ = ["Result", "make_space", "run"]
@@ -93,14 +93,14 @@ def run(
         scorer = Scorer(model, metric, config.model.batch_tokens, memory, other)
         search = Study(
             make_space(config, splits), scorer, splits.dev, _study_options(config), folder.path, config.seed, tell,
-            _heard(folder),
+            _heard(folder), _writer(config),
         )  # fmt: skip
         job = Job(folder, config, base, splits, scorer, tell)
 
         with _stage("search", scorer, tell):
             found = search.run()
         with _stage("confirm", scorer, tell):
-            finalists = confirmed(job, found)
+            finalists = confirmed(job, found, search)
         winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")
         _tell_winner(winner, tell)
         with _stage("verdict", scorer, tell):
@@ -167,9 +167,18 @@ def _distinct(values: Sequence[Any]) -> tuple[Any, ...]:
 
 def _study_options(config: Config) -> StudyOptions:
     study = config.study
-    return StudyOptions(
-        study.trials, study.batch, study.slice, study.soft_share, study.generations, finalists=study.finalists
-    )
+    names = {field.name for field in fields(StudyOptions)} & set(type(study).model_fields)
+    given = {name: getattr(study, name) for name in names}
+    given |= {"branches": study.branches and tuple(study.branches), "objectives": tuple(study.objectives)}
+    return StudyOptions(**given, writer_tokens=config.propose.tokens)
+
+
+def _writer(config: Config) -> LanguageModel | None:
+    """The model of the proposers, where it is another than the task's."""
+    name, options = config.propose.model, config.model
+    if name is None or name == options.name:
+        return None
+    return load_model(name, None, options.device, options.dtype, options.trust_remote_code)
 
 
 def _manifest(config: Config, splits: Splits) -> dict[str, Any]:
@@ -276,6 +285,7 @@ def _result(
     """result.json."""
     folder, config, splits, metric = job.folder, job.config, job.splits, job.scorer.metric
     winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")
+    by_value = ranked(finalists, metric)
     seconds: dict[str, float] = {}
     tokens = 0
     for event in read_journal(folder.journal):
@@ -293,6 +303,11 @@ def _result(
             "kind": winner.kind,
             "trial": winner.number,
             "fingerprint": winner.prompt.fingerprint,
+            "branch": winner.branch,
+            "operator": winner.operator,
+            "parents": list(winner.parents),
+            "estimate": winner.estimate,
+            "evidence": winner.evidence,
         },
         "tuned": None if tuned is None else dict(tuned),
         "interval": list(verdict.interval),
@@ -301,9 +316,11 @@ def _result(
         "best_by_kind": {
             kind: {"dev": best.value, "trial": best.number}
             for kind in ("baseline", "discrete", "soft")
-            if (best := next((c for c in finalists if c.kind == kind), None))
+            if (best := next((c for c in by_value if c.kind == kind), None))
         },
         "trials": search.counts(),
+        "branches": search.counts_by_branch(),
+        "evaluations": search.evaluations(),
         "test_openings": folder.openings(),
         "tokens": tokens,
         "seconds": seconds,

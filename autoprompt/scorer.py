@@ -12,12 +12,13 @@ from autoprompt.data import Example
 from autoprompt.engine import Checked, Engine, Request, ScoreMemory
 from autoprompt.metrics import Metric, Outcome
 from autoprompt.models import Encoding, LanguageModel
+from autoprompt.models.base import common_length
 from autoprompt.prompt import Prompt
 
 __all__ = ["Score", "Scorer"]
 
 Floats = NDArray[np.float64]
-_Key = tuple[str, tuple[tuple[str, str], ...]]  # a prompt's fingerprint and an input's fields
+_Key = tuple[tuple[str, str], ...]  # an input's fields
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Scorer:
         self.metric = metric
         self.engine = Engine(model, batch_tokens, memory=memory, other=other)
         self.truncated: set[object] = set()  # inputs that had to be shortened, by their fields
-        self._known: dict[_Key, Floats] = {}
+        self._known: dict[str, dict[_Key, tuple[Floats, int]]] = {}  # by fingerprint: likelihoods, and tokens
 
     @property
     def tokens(self) -> int:
@@ -95,23 +96,22 @@ class Scorer:
     def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Floats]:
         """For each prompt the label log-likelihoods (N, C), normalized, divided by the temperature and
         calibrated as it says."""
-        wanted: dict[_Key, tuple[Prompt, dict[str, str]]] = {}
+        wanted: dict[str, tuple[Prompt, dict[_Key, dict[str, str]]]] = {}
         for prompt in prompts:
+            known = self._known.setdefault(prompt.fingerprint, {})
             inputs = [dict(example.fields) for example in examples]
             for fields in inputs + (prompt.content_free() if prompt.calibration == "content_free" else []):
-                key = (prompt.fingerprint, tuple(sorted(fields.items())))
-                if key not in self._known:
-                    wanted[key] = (prompt, fields)
+                key = tuple(sorted(fields.items()))
+                if key not in known:
+                    wanted.setdefault(prompt.fingerprint, (prompt, {}))[1][key] = fields
         requests: list[Request] = []
-        by_prompt: dict[str, list[tuple[_Key, Prompt, dict[str, str]]]] = {}
-        for key, (prompt, fields) in wanted.items():
-            by_prompt.setdefault(prompt.fingerprint, []).append((key, prompt, fields))
-        keys = []
-        for members in by_prompt.values():
-            requests += self._requests(members[0][1], [fields for _, _, fields in members])
-            keys += [key for key, _, _ in members]
-        for key, request, scores in zip(keys, requests, self.engine.score(requests), strict=True):
-            self._known[key] = self._likelihoods(wanted[key][0], request, scores)
+        for prompt, missing in wanted.values():
+            requests += self._requests(prompt, list(missing.values()))
+        answers = zip(requests, self.engine.score(requests), strict=True)
+        for prompt, missing in wanted.values():
+            for key, (request, scores) in zip(missing, answers, strict=False):
+                length = len(request.context) + len(request.tail) + sum(map(len, request.choices))
+                self._known[prompt.fingerprint][key] = (self._likelihoods(prompt, request, scores), length)
         return [self._calibrated(prompt, examples) for prompt in prompts]
 
     def _likelihoods(self, prompt: Prompt, request: Request, scores: Floats) -> Floats:
@@ -134,10 +134,11 @@ class Scorer:
 
     def _calibrated(self, prompt: Prompt, examples: Sequence[Example]) -> Floats:
         """Log-likelihoods (N, C), divided by those of content-free inputs if the prompt says so."""
-        rows = np.stack([self._known[prompt.fingerprint, e.key] for e in examples])
+        known = self._known[prompt.fingerprint]
+        rows = np.stack([known[example.key][0] for example in examples])
         if prompt.calibration == "none":
             return rows
-        empty = [self._known[prompt.fingerprint, tuple(sorted(f.items()))] for f in prompt.content_free()]
+        empty = [known[tuple(sorted(fields.items()))][0] for fields in prompt.content_free()]
         # Zhao et al. 2021: W = diag(p_cf)^-1 with p_cf the mean over the content-free inputs
         prior = np.mean([_softmax(row[None])[0] for row in empty], axis=0)
         calibrated: Floats = rows - np.log(np.maximum(prior, 1e-12))
@@ -150,6 +151,20 @@ class Scorer:
         others = likelihoods.copy()
         others[rows, gold] = -np.inf
         return Score(self.metric(outcome), outcome, likelihoods[rows, gold] - others.max(1))
+
+    def work(self, prompt: Prompt, examples: Sequence[Example]) -> int:
+        """Tokens that scoring examples takes which were scored, what the first two begin with counted once.
+
+        What was remembered counts too: the number depends on the prompt and the examples alone.
+        """
+        first = [encoding.context for encoding in self.encode(prompt, [dict(e.fields) for e in examples[:2]])]
+        shared = (len(examples) - 1) * common_length(first)
+        known = self._known[prompt.fingerprint]
+        return sum(known[example.key][1] for example in examples) - shared
+
+    def forget(self, prompt: Prompt) -> None:
+        """Let go of what this process remembers of a prompt; the engine's memory may still have it."""
+        self._known.pop(prompt.fingerprint, None)
 
     def using(self, model: LanguageModel) -> Scorer:
         """A scorer of another model, with the same metric and its own memory; tokens count together."""

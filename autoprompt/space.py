@@ -163,8 +163,7 @@ class Space:
             return {"demonstrations": self.baseline.demonstrations}
         number = trial.suggest_int("demonstrations", 0, options.most)
         if self._pick(trial, "selection", options.selections) == "similar":
-            retrieved = Retrieval(self._shown, min(number, len(self._shown))) if number else None
-            return {"demonstrations": (), "retrieval": retrieved}
+            return {"demonstrations": (), "retrieval": self.retrieved(number) if number else None}
         draw = trial.suggest_categorical("draw", list(range(options.draws))) if options.draws > 1 else 0
         order = trial.suggest_categorical("order", list(range(options.orders))) if options.orders > 1 else 0
         chosen = self.drawn(draw)[:number]
@@ -172,8 +171,13 @@ class Space:
             random.Random(f"{self.seed} order {order}").shuffle(chosen)
         return {"demonstrations": tuple(Demonstration(example.fields, example.label) for example in chosen)}
 
+    def retrieved(self, number: int) -> Retrieval:
+        """For each input the `number` examples of the pool that are most like it; all, where it has fewer."""
+        return Retrieval(self.shown, min(number, len(self.shown)))
+
     @functools.cached_property
-    def _shown(self) -> tuple[Demonstration, ...]:
+    def shown(self) -> tuple[Demonstration, ...]:
+        """The pool, as demonstrations."""
         return tuple(Demonstration(example.fields, example.label) for example in self.pool)
 
     def drawn(self, draw: int) -> list[Example]:

@@ -21,7 +21,7 @@ from autoprompt.models import LanguageModel
 from autoprompt.prompt import Prompt
 from autoprompt.results import RunFolder, write_bytes, write_text
 from autoprompt.scorer import Scorer
-from autoprompt.study import Candidate, confirm
+from autoprompt.study import Candidate, Study
 from autoprompt.verdict import Verdict, judge
 
 __all__ = ["Job", "confirmed", "exported", "judged", "tuned"]
@@ -41,14 +41,14 @@ class Job:
     tell: events.Listener
 
 
-def confirmed(job: Job, found: Sequence[Candidate]) -> list[Candidate]:
-    """The finalists on all of dev, best first; from the folder when they were scored before."""
+def confirmed(job: Job, found: Sequence[Candidate], search: Study) -> list[Candidate]:
+    """The finalists on all of dev, the winner first; from the folder when they were scored before."""
     stored = job.folder.stage("confirm")
     if stored is not None:
         by_number = {candidate.number: candidate for candidate in found}
         return [replace(by_number[scores["number"]], **scores) for scores in stored]
-    chosen = confirm(found, job.scorer, job.splits.dev, job.config.study.finalists, job.tell)
-    keys = ("number", "value", "loss", "margin")
+    chosen = search.confirm(found)
+    keys = ("number", "value", "loss", "margin", "estimate", "evidence", "certain")
     job.folder.finish_stage("confirm", [{key: getattr(c, key) for key in keys} for c in chosen])
     return chosen
 

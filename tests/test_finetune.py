@@ -16,6 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from autoprompt import lesson as lessons
 from autoprompt.data import Example
 from autoprompt.demonstrations import Demonstration, Retrieval
 from autoprompt.engine import Request, choice_log_probabilities
@@ -234,7 +235,7 @@ def trained_requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
         seen.extend(requests)
         return choice_log_probabilities(model, requests, *more)
 
-    monkeypatch.setattr(module, "choice_log_probabilities", recorded)
+    monkeypatch.setattr(lessons, "choice_log_probabilities", recorded)
     return seen
 
 

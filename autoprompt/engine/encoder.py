@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoprompt.engine.batches import Budget
-from autoprompt.engine.request import Ids, Request, embedded, padded
+from autoprompt.engine.request import Ids, Request, Row, embedded, padded
 from autoprompt.errors import ModelError
+from autoprompt.models import LanguageModel
 from autoprompt.models.encoder import EncoderModel
 from autoprompt.soft import Array
 
-__all__ = ["Embedder", "embeddings"]
+__all__ = ["Embedder", "cosines", "embeddings"]
 
 Text = tuple[Ids, Array | None]  # ids, and the vectors (K, H) that its ids -1-k stand for
 _Key = tuple[Ids, bytes]  # ids, and a hash of the vectors
@@ -29,6 +30,21 @@ def embeddings(model: EncoderModel, rows: Sequence[tuple[Ids, Tensor | None]]) -
     ids, mask = padded([ids for ids, _ in rows], model.device)
     outputs = model.network(**embedded(model, ids, [vectors for _, vectors in rows]), attention_mask=mask)
     return model.sentences(outputs.last_hidden_state, mask)
+
+
+def cosines(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
+    """The cosine of each row's context with its choice (R,), float32, with a gradient where one is on.
+
+    Each distinct text is read once. Raises ModelError when the model is no sentence encoder.
+    """
+    if not isinstance(model, EncoderModel):
+        raise ModelError(f"The model {model.name!r} is {model.family}; only sentence encoders embed.")
+    contexts = {(row.context, id(row.vectors)): (row.context, row.vectors) for row in rows}
+    choices = {row.choice: (row.choice, None) for row in rows}
+    found = dict(zip(contexts, embeddings(model, list(contexts.values())), strict=True))
+    answers = dict(zip(choices, embeddings(model, list(choices.values())), strict=True))
+    left = torch.stack([found[row.context, id(row.vectors)] for row in rows])
+    return (left * torch.stack([answers[row.choice] for row in rows])).sum(1)
 
 
 class Embedder:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autoprompt.engine import causal, masked, seq2seq, walk
+from autoprompt.engine import causal, encoder, masked, seq2seq, walk
 from autoprompt.engine.batches import TOKENS, Budget
 from autoprompt.engine.causal import Leaf
 from autoprompt.engine.grid import Count, Grid
@@ -28,6 +28,7 @@ _PLAIN: dict[str, Callable[[LanguageModel, Sequence[Row]], Tensor]] = {
     "causal": causal.log_probabilities,
     "seq2seq": seq2seq.log_probabilities,
     "masked": masked.log_probabilities,
+    "encoder": encoder.cosines,
 }
 _PACKED: dict[str, Callable[[Grid, LanguageModel, Budget, Count], list[NDArray[np.float64]]]] = {
     "causal": walk.score,
@@ -38,7 +39,10 @@ _tried: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # networks, and whet
 
 
 def plain_log_probabilities(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
-    """log P(choice | context) of each row (R,), read whole, in one batch, with a gradient where one is on."""
+    """log P(choice | context) of each row (R,), read whole, in one batch, with a gradient where one is on.
+
+    Of a sentence encoder, the cosine of context and choice.
+    """
     return _PLAIN[model.family](model, rows)
 
 

@@ -3,9 +3,10 @@
 The best of many scores is too high, and most of all when the prompts hardly differ. So scores are
 shrunk toward the group's mean (empirical Bayes; Efron & Morris 1972, "Empirical Bayes on vector
 observations"): metric and evidence together, since a prompt with better margins tends to be right
-more often, as far as they differ by more than the choice of examples makes them. And nothing replaces the user's own prompt on luck: a candidate must win its
-bet against the baseline at a level divided by the number of candidates that were raced (Bonferroni),
-so that a search among prompts that are all worth the same promotes one in at most `level` of cases.
+more often, as far as they differ by more than the choice of examples makes them. And nothing
+replaces the user's own prompt on luck: a candidate must win its bet against the baseline at a level
+divided by the number of candidates that were raced (Bonferroni), so that a search among prompts that
+are all worth the same promotes one in at most `level` of cases.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from autoprompt.report.search import search_sections
+
 __all__ = ["write_report"]
 
 Record = Mapping[str, Any]
@@ -21,7 +23,7 @@ def write_report(events: Iterable[Record]) -> str:
         f"# {started['name']}",
         _verdict(seen),
         _table(seen),
-        _best_of_each_kind(seen, bool(started["maximize"])),
+        *search_sections(seen, bool(started["maximize"])),
         _winner(seen),
         _failures(seen),
         _run(seen, started),
@@ -50,36 +52,6 @@ def _table(seen: Mapping[str, list[Record]]) -> str:
     return (
         "\n".join(lines) + f"\n\nWinner minus your prompt: {low:+.4f} to {high:+.4f} (95 % paired bootstrap interval)."
     )
-
-
-def _best_of_each_kind(seen: Mapping[str, list[Record]], maximize: bool) -> str:
-    trials = _trials(seen)
-    confirmed = {event["number"]: event for event in seen.get("Confirmed", [])}
-    lines = [
-        "## The best of each kind",
-        "",
-        "| kind | trials | best in the search | all of dev | trial |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for kind in ("baseline", "discrete", "soft"):
-        found = [t for t in trials if t["kind"] == kind]
-        if found:
-            known = [t for t in found if t["number"] in confirmed]
-            scores = confirmed if known else {t["number"]: t for t in found}
-            best = min(known or found, key=lambda t: _rank(scores[t["number"]], maximize))
-            on_dev = f"{confirmed[best['number']]['value']:.4f}" if known else "–"
-            lines.append(f"| {kind} | {len(found)} | {best['value']:.4f} | {on_dev} | {best['number']} |")
-    return "\n".join(lines) if trials else ""
-
-
-def _rank(score: Record, maximize: bool) -> tuple[float, float, int]:
-    """The study's order: by the metric, ties by the margin, then the earlier trial."""
-    return (-1 if maximize else 1) * score["value"], -score["margin"], score["number"]
-
-
-def _trials(seen: Mapping[str, list[Record]]) -> list[Record]:
-    """Finished trials, each once: a trial told before a kill may be told of again."""
-    return list({t["number"]: t for t in seen.get("TrialFinished", [])}.values())
 
 
 def _winner(seen: Mapping[str, list[Record]]) -> str:
