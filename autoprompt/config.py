@@ -121,9 +121,11 @@ class StudySection(_Section):
     trials: Annotated[int, Field(ge=2)] = 80
     evaluations: Count | None = None  # (prompt, example) pairs
     batch: Annotated[int, Field(ge=4)] = 8
-    slice: Annotated[int, Field(ge=2)] = 16
+    slice: Annotated[int, Field(ge=2)] = 12
     pruner: Literal["racing", "successive_halving", "hyperband", "wilcoxon", "none"] = "racing"
+    share: Annotated[float, Field(gt=0, le=1)] = 0.18
     level: Share = 0.05
+    promote: Literal["best", "certain"] = "best"
     sampler: Literal["surrogate", "tpe", "gp", "cmaes", "nsgaii", "random"] = "surrogate"
     branches: Annotated[list[BranchName], Field(min_length=1)] | None = None
     floor: Annotated[float, Field(ge=0, le=1)] = 0.2
@@ -437,10 +439,10 @@ def _study_problems(study: StudySection) -> list[str]:
     problems = []
     if "score" not in study.objectives:
         problems.append(f"study.objectives is {study.objectives}; 'score' must be among them.")
-    if "tokens" in study.objectives and study.sampler in ("gp", "cmaes"):
+    if "tokens" in study.objectives and study.sampler == "cmaes":
         problems.append(
             f"study.sampler is {study.sampler!r}, which knows one objective; "
-            "give 'surrogate', 'tpe', 'nsgaii' or 'random', or objectives = [\"score\"]."
+            'give another one, or objectives = ["score"].'
         )
     return problems
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -14,7 +16,7 @@ from autoprompt.errors import PromptError
 from autoprompt.prompt import Position, Prompt, SoftPart
 from autoprompt.soft import Array, Projection, from_tokens, seed_of, start_random, start_vocabulary
 
-__all__ = ["DemonstrationSpace", "SoftSpace", "SoftStart", "SoftStructure", "Space", "Stored"]
+__all__ = ["DemonstrationSpace", "Drawn", "SoftSpace", "SoftStart", "SoftStructure", "Space", "Stored"]
 
 SoftStart = Literal["random", "vocabulary", "best"]
 
@@ -37,6 +39,39 @@ class Stored:
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         return self.params[name]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Draws parameters, and records them in `params`.
+
+    base: values to keep; what it lacks is drawn. vary: names whose value must become another one
+    than in `base`, where there is another.
+
+    >>> space = Space(Prompt("{{ text }}\\n{{ label }}", {"p": "good", "n": "bad"}), instructions=("a", "b", "c"))
+    >>> drawn = Drawn(random.Random(1), {"instruction": 2}, vary=("instruction",))
+    >>> space.discrete(drawn) == space.discrete(Stored(drawn.params)), drawn.params["instruction"] != 2
+    (True, True)
+    """
+
+    generator: random.Random
+    base: Mapping[str, Any] = field(default_factory=dict)
+    vary: Collection[str] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        return int(self.suggest_categorical(name, range(low, high + 1)))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        own = self.base.get(name)
+        if name not in self.base:
+            value = self.generator.choice(choices)
+        elif name in self.vary and len(choices) > 1:
+            value = self.generator.choice([choice for choice in choices if choice != own])
+        else:
+            value = own
+        self.params[name] = value
+        return value
 
 
 @dataclass(frozen=True)
@@ -166,10 +201,60 @@ class Space:
             return {"demonstrations": (), "retrieval": self.retrieved(number) if number else None}
         draw = trial.suggest_categorical("draw", list(range(options.draws))) if options.draws > 1 else 0
         order = trial.suggest_categorical("order", list(range(options.orders))) if options.orders > 1 else 0
+        chosen = self.ordered(number, draw, order)
+        return {"demonstrations": tuple(Demonstration(example.fields, example.label) for example in chosen)}
+
+    def ordered(self, number: int, draw: int, order: int) -> list[Example]:
+        """The first `number` examples of a draw, in order number `order`; order 0 is the draw's own."""
         chosen = self.drawn(draw)[:number]
         if order:
             random.Random(f"{self.seed} order {order}").shuffle(chosen)
-        return {"demonstrations": tuple(Demonstration(example.fields, example.label) for example in chosen)}
+        return chosen
+
+    # -- without a trial -------------------------------------------------------------------------
+
+    @functools.cached_property
+    def choices(self) -> dict[str, int]:
+        """Every parameter that may be asked, with the number of its values, which are 0, 1, 2, ..."""
+        options = self.demonstrations
+        counts = {f"words.{label}": len(self.label_words.get(label) or ("",)) for label in self.baseline.label_words}
+        counts |= {"template": len(self.templates), "instruction": len(self.instructions)}
+        counts |= {"calibration": len(self.calibrations), "temperature": len(self.temperatures)}
+        if options.most:
+            counts |= {"demonstrations": options.most + 1, "selection": len(options.selections)}
+        if options.most and "drawn" in options.selections:
+            counts |= {"draw": options.draws, "order": options.orders}
+        return {name: count for name, count in counts.items() if count > 1}
+
+    @property
+    def size(self) -> int:
+        """How many sets of parameters `every` gives; several may say the same prompt."""
+        options = self.demonstrations
+        ways = sum(options.draws * options.orders if chosen == "drawn" else 1 for chosen in options.selections)
+        return math.prod(self._free.values()) * (1 + options.most * ways)
+
+    def every(self) -> Iterator[dict[str, Any]]:
+        """Every set of parameters; of those that show no demonstration, which say the same, the first."""
+        for values in itertools.product(*map(range, self._free.values())):
+            for way in self._ways():
+                yield {**dict(zip(self._free, values, strict=True)), **way}
+
+    @functools.cached_property
+    def _free(self) -> dict[str, int]:
+        """The parameters that do not say which demonstrations are shown."""
+        shown = {"demonstrations", "selection", "draw", "order"}
+        return {name: count for name, count in self.choices.items() if name not in shown}
+
+    def _ways(self) -> Iterator[dict[str, Any]]:
+        """The parameters of every way to show demonstrations; the first shows none."""
+        options = self.demonstrations
+        for number in range(options.most + 1):
+            for at, selection in enumerate(options.selections if number else options.selections[:1]):
+                counts = (options.draws, options.orders) if selection == "drawn" else (1, 1)
+                for draw, order in itertools.product(*map(range, counts if number else (1, 1))):
+                    way = {"demonstrations": number, "selection": at}
+                    way |= {"draw": draw, "order": order} if selection == "drawn" else {}
+                    yield {name: value for name, value in way.items() if name in self.choices}
 
     def retrieved(self, number: int) -> Retrieval:
         """For each input the `number` examples of the pool that are most like it; all, where it has fewer."""
@@ -182,6 +267,16 @@ class Space:
 
     def drawn(self, draw: int) -> list[Example]:
         """Draw number `draw` of the pool: the classes take turns, in a shuffled order."""
+        if draw not in self._draws:
+            self._draws[draw] = self._draw(draw)
+        return list(self._draws[draw])
+
+    @functools.cached_property
+    def _draws(self) -> dict[int, list[Example]]:
+        """The draws made so far: each sorts the whole pool."""
+        return {}
+
+    def _draw(self, draw: int) -> list[Example]:
         generator = random.Random(f"{self.seed} draw {draw}")
         by_label: dict[str, list[Example]] = {}
         for example in generator.sample(self.pool, len(self.pool)):

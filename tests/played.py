@@ -15,12 +15,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Played:
-    """winner: the row that may be called so. best: the row with the best estimate, certain or not.
-    complete: the rows that saw all examples. used: evaluations."""
+    """best: the row with the best score of those that saw all examples, `complete`. promoted: the best
+    that is beyond luck, or row 0, the baseline. worse: rows that were certainly not the best. used:
+    evaluations."""
 
-    winner: int
     best: int
+    promoted: int
     complete: list[int]
+    worse: list[int]
     used: int
 
 
@@ -30,7 +32,8 @@ def play(evidence: Floats, values: Floats, rule: Rule, batch: int = 8, level: fl
     evidence: bounded margins. values: the metric of each example, greater is better.
     """
     prompts, total = evidence.shape
-    complete, used = [0], total
+    complete, used, worse = [0], total, list[int]()
+    seen = {0: total}
 
     def lane(row: int, n: int) -> Lane:
         return Lane(row, evidence[row, :n], float(values[row, :n].mean()), values[row, :n])
@@ -39,20 +42,22 @@ def play(evidence: Floats, values: Floats, rule: Rule, batch: int = 8, level: fl
         running: Sequence[int] = range(start, min(prompts, start + batch))
         best = max(complete, key=lambda row: (evidence[row].mean(), -row))
         group = sorted(complete, key=lambda row: -evidence[row].mean())[:64]
-        rivals = Rivals((lane(best, total),), inflation([evidence[row] for row in group]))
+        field = tuple(lane(row, seen[row]) for row in range(max(0, start - 64), start))
+        rivals = Rivals((lane(best, total),), inflation([evidence[row] for row in group]), field)
         race, before = rule.race(running, rivals), 0
         for n in rule.looks(total):
             used += len(running) * (n - before)
-            keep = race.keep([lane(row, n) for row in running])
-            running = [row for row, kept in zip(running, keep, strict=True) if kept or n == total]
+            fates = race.judge([lane(row, n) for row in running])
+            seen |= dict.fromkeys(running, n)
+            if n < total:
+                worse += [row for row, fate in zip(running, fates, strict=True) if fate == "worse"]
+                running = [row for row, fate in zip(running, fates, strict=True) if fate == "stays"]
             before = n
             if not running:
                 break
         race.finish([lane(row, total) for row in running])
         complete += running
     stood = standings([Entrant(evidence[row], values[row]) for row in complete], prompts - 1, True, level)
-    order = sorted(
-        range(len(complete)), key=lambda at: (stood[at].estimate, evidence[complete[at]].mean()), reverse=True
-    )
-    winner = next(at for at in order if stood[at].certain)
-    return Played(complete[winner], complete[order[0]], complete, used)
+    order = sorted(range(len(complete)), key=lambda at: (values[complete[at]].mean(), evidence[complete[at]].mean()))
+    promoted = [at for at in order if stood[at].certain]
+    return Played(complete[order[-1]], complete[promoted[-1]], complete, worse, used)

@@ -39,6 +39,7 @@ HOMES = {
     "torch": {"models", "engine", "finetune", "lesson", "tuning", "propose"},
     "pydantic": {"config"},
     "cmaes": {"samplers"},
+    "scipy": {"samplers"},
     "sklearn": {"retrieval", "models"},
 }
 FACES = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}

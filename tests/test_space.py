@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from autoprompt.errors import PromptError
 from autoprompt.prompt import Prompt
 from autoprompt.samplers import discrete_sampler
 from autoprompt.soft import nearest_tokens
-from autoprompt.space import DemonstrationSpace, SoftSpace, SoftStructure, Space, Stored
+from autoprompt.space import DemonstrationSpace, Drawn, SoftSpace, SoftStructure, Space, Stored
 
 LABELS = ("sports", "money", "weather")
 BASELINE = Prompt("{{ text }}\nTopic: {{ label }}", {label: label for label in LABELS}, "Which topic?")
@@ -227,6 +228,62 @@ def test_any_pool_gives_draws_that_are_stratified(labels: list[str], most: int, 
     counts, left = Counter(e.label for e in drawn), Counter(labels)
     for label, other in ((a, b) for a in left for b in left):
         assert counts[label] <= counts[other] + 1 or counts[other] == left[other]
+
+
+# -- without a trial -------------------------------------------------------------------------
+
+ASKED = {"words.sports", "words.money", "template", "instruction", "calibration", "demonstrations", "selection"}
+
+
+@pytest.fixture(scope="module")
+def both(space: Space) -> Space:
+    """The space with both ways to choose demonstrations, and one of them asking for more."""
+    options = DemonstrationSpace(most=3, draws=4, orders=2, selections=("similar", "drawn"))
+    return dataclasses.replace(space, demonstrations=options)
+
+
+def test_choices_are_what_may_be_asked(space: Space, both: Space) -> None:
+    trial = Counting()
+    space.discrete(trial)
+    assert space.choices == trial.asked
+    assert both.choices.keys() == {*ASKED, "draw", "order"}
+    assert Space(BASELINE).choices == {}
+
+
+def test_drawn_parameters_give_the_same_prompt_again(both: Space) -> None:
+    generator, asked = random.Random(1), set[frozenset[str]]()
+    for _ in range(60):
+        drawn = Drawn(generator)
+        try:
+            prompt = both.discrete(drawn)
+        except PromptError:
+            continue
+        assert both.discrete(Stored(drawn.params)) == prompt
+        assert all(value in range(both.choices[name]) for name, value in drawn.params.items())
+        assert (prompt.retrieval is not None) == (drawn.params["selection"] == 0 and drawn.params["demonstrations"] > 0)
+        asked.add(frozenset(drawn.params))
+    assert asked == {frozenset(ASKED), frozenset({*ASKED, "draw", "order"})}
+
+
+def test_draws_keep_what_they_are_given_and_change_what_they_are_told_to(both: Space) -> None:
+    base = Drawn(random.Random(1), {"selection": 0, "words.sports": 0})
+    both.discrete(base)
+    for seed in range(20):
+        changed = Drawn(random.Random(seed), base.params, vary=("template", "selection"))
+        both.discrete(changed)
+        assert {n for n, v in base.params.items() if changed.params[n] != v} == {"template", "selection"}
+        assert changed.params.keys() - base.params.keys() == {"draw", "order"}
+
+
+def test_every_set_of_parameters_is_given_once(both: Space) -> None:
+    few = dataclasses.replace(both, label_words={}, instructions=())
+    params = list(few.every())
+    assert len(params) == few.size == 2 * 2 * (1 + 3 * (1 + 4 * 2))
+    assert len({tuple(sorted(p.items())) for p in params}) == few.size
+    prompts = {few.discrete(Stored(p)).fingerprint for p in params}
+    generator = random.Random(2)
+    assert {few.discrete(Drawn(generator)).fingerprint for _ in range(300)} <= prompts
+    assert (Space(BASELINE).size, list(Space(BASELINE).every())) == (1, [{}])
 
 
 # -- what is refused -------------------------------------------------------------------------

@@ -19,8 +19,9 @@ from autoprompt.scorer import Scorer
 from autoprompt.soft import Array
 from autoprompt.space import DemonstrationSpace, SoftSpace, Space
 from autoprompt.study import Study, StudyOptions, confirm, finalists, search
+from autoprompt.study.trials import Trials
 
-OPTIONS = StudyOptions(trials=21, batch=4, slice=12, soft_share=0.5, generations=2, startup=4, finalists=3)
+OPTIONS = StudyOptions(trials=37, batch=4, slice=8, generations=2, startup=4, steps=8, finalists=3)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +55,15 @@ def space(examples: list[Example]) -> Space:
 def told(study: Study) -> list[tuple[Any, ...]]:
     """What each trial was and what it got, in their order."""
     return [
-        (t.user_attrs["kind"], t.user_attrs.get("fingerprint"), t.value, t.user_attrs.get("score", {}).get("loss"))
-        for t in study._trials()
+        (
+            t.user_attrs["kind"],
+            t.user_attrs["branch"],
+            t.user_attrs.get("fingerprint"),
+            t.state.name,
+            t.value,
+            t.user_attrs.get("score", {}).get("loss"),
+        )
+        for t in study.trials.all()
     ]
 
 
@@ -90,7 +98,9 @@ def test_the_study_holds_both_kinds_and_exactly_the_trials_it_was_given(
 
 
 def test_a_minimized_metric_puts_the_lowest_first(model: LanguageModel, space: Space, examples: list[Example]) -> None:
-    found = Study(space, Scorer(model, log_loss), examples, StudyOptions(trials=6, batch=4, slice=8)).run()
+    found = Study(
+        space, Scorer(model, log_loss), examples, StudyOptions(trials=6, batch=4, slice=8, branches=("discrete",))
+    ).run()
     values = [c.value for c in found]
     assert values == sorted(values)
 
@@ -139,24 +149,22 @@ def test_a_study_killed_while_it_asks_asks_the_same_again(
 ) -> None:
     whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, OPTIONS, None, 5)
     whole.run()
-    asked = {"left": 6}
-    keep = Study._keep_vectors
+    asked = {"left": 14}
+    add = Trials.add
 
-    def dies(self: Study, prompt: Prompt) -> None:
+    def dies(self: Trials, *given: Any) -> Any:
         asked["left"] -= 1
         if asked["left"] == 0:
             raise KeyboardInterrupt("killed")
-        keep(self, prompt)
+        return add(self, *given)
 
-    monkeypatch.setattr(Study, "_keep_vectors", dies)
+    monkeypatch.setattr(Trials, "add", dies)
     with pytest.raises(KeyboardInterrupt, match="killed"):
         Study(space, Scorer(model, accuracy, **remembering(model, tmp_path)), examples, OPTIONS, tmp_path, 5).run()
-    monkeypatch.setattr(Study, "_keep_vectors", keep)
+    monkeypatch.setattr(Trials, "add", add)
     resumed = Study(space, Scorer(model, accuracy, **remembering(model, tmp_path)), examples, OPTIONS, tmp_path, 5)
     resumed.run()
     assert told(resumed) == told(whole)
-    failed = [t for t in resumed.study.get_trials() if "ready" not in t.user_attrs]
-    assert [t.user_attrs["reason"] for t in failed] == ["interrupted before it was asked completely"]
 
 
 def test_a_trial_that_was_committed_and_not_told_of_is_told_of_on_resume(
@@ -181,14 +189,19 @@ def test_a_trial_that_was_committed_and_not_told_of_is_told_of_on_resume(
 def test_a_torn_last_line_of_the_storage_is_repaired(
     model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path
 ) -> None:
-    options = StudyOptions(trials=5, batch=4, slice=6, soft_share=0.0)
+    options = StudyOptions(trials=5, batch=4, slice=6, branches=("discrete",))
     first = Study(space, Scorer(model, accuracy), examples, options, tmp_path, 5)
     first.run()
     before = told(first)
     with (tmp_path / "study.journal").open("ab") as file:
         file.write(b'{"op_code": 4, "trial_id"')
     again = Study(
-        space, Scorer(model, accuracy), examples, StudyOptions(trials=9, batch=4, slice=6, soft_share=0.0), tmp_path, 5
+        space,
+        Scorer(model, accuracy),
+        examples,
+        StudyOptions(trials=9, batch=4, slice=6, branches=("discrete",)),
+        tmp_path,
+        5,
     )
     again.run()
     assert told(again)[:5] == before
@@ -242,7 +255,7 @@ def test_finalists_hold_the_best_of_each_kind(model: LanguageModel, space: Space
     chosen = finalists(found, 1)
     assert chosen[0] is found[0]
     assert {c.kind for c in chosen} == {"baseline", "discrete", "soft"}
-    confirmed = confirm(found, Scorer(model, accuracy), examples, 3)
+    confirmed = confirm(found, Scorer(model, accuracy), examples, OPTIONS, 36)
     assert {c.number for c in finalists(found, 3)} == {c.number for c in confirmed}
 
 
@@ -251,7 +264,7 @@ def test_equal_prompts_are_scored_once(model: LanguageModel, examples: list[Exam
     baseline = Prompt("{{ text }}\n{{ label }}", {label: label for label in labels})
     scorer = Scorer(model, accuracy)
     narrow = Space(baseline, instructions=("", "Topic?"))
-    search(narrow, scorer, examples[:8], StudyOptions(trials=12, batch=4, slice=None))
+    search(narrow, scorer, examples[:8], StudyOptions(trials=12, batch=4, pruner="none", branches=("discrete",)))
     direct = Scorer(model, accuracy)
     direct.score([baseline], examples[:8])
     direct.score([Prompt(baseline.template, baseline.label_words, "Topic?")], examples[:8])
@@ -263,11 +276,11 @@ def test_vectors_lie_beside_the_study_and_not_in_it(
 ) -> None:
     study = Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5)
     study.run()
-    soft = [t for t in study._trials() if t.user_attrs["kind"] == "soft"]
+    soft = [t for t in study.trials.all() if t.user_attrs["kind"] == "soft"]
     assert {f"{t.user_attrs['fingerprint']}.safetensors" for t in soft} == {
         p.name for p in (tmp_path / "vectors").iterdir()
     }
     assert all(set(t.params) == {"soft.vectors", "soft.position", "soft.start"} for t in soft)
     reopened = Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5)
-    first: Array = study.prompt(soft[0].number).soft.vectors  # type: ignore[union-attr]
-    assert (reopened.prompt(soft[0].number).soft.vectors == first).all()  # type: ignore[union-attr]
+    first: Array = study.trials.prompt(soft[0]).soft.vectors  # type: ignore[union-attr]
+    assert (reopened.trials.prompt(soft[0]).soft.vectors == first).all()  # type: ignore[union-attr]

@@ -8,5 +8,6 @@ is asked for.
 
 from autoprompt.models.base import Encoding, Family, LanguageModel
 from autoprompt.models.loading import BUILTIN, load_model, model_fingerprint
+from autoprompt.models.texts import text_vectors
 
-__all__ = ["BUILTIN", "Encoding", "Family", "LanguageModel", "load_model", "model_fingerprint"]
+__all__ = ["BUILTIN", "Encoding", "Family", "LanguageModel", "load_model", "model_fingerprint", "text_vectors"]

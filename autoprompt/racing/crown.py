@@ -1,12 +1,11 @@
 """Who may be called the winner: estimates without the luck of selection, and evidence against the baseline.
 
 The best of many scores is too high, and most of all when the prompts hardly differ. So scores are
-shrunk toward the group's mean (empirical Bayes; Efron & Morris 1972, "Empirical Bayes on vector
-observations"): metric and evidence together, since a prompt with better margins tends to be right
-more often, as far as they differ by more than the choice of examples makes them. And nothing
-replaces the user's own prompt on luck: a candidate must win its bet against the baseline at a level
-divided by the number of candidates that were raced (Bonferroni), so that a search among prompts that
-are all worth the same promotes one in at most `level` of cases.
+shrunk toward the group's mean as far as the choice of examples explains their differences (empirical
+Bayes; James & Stein 1961, Efron & Morris 1973). And a candidate is promoted over the user's own
+prompt only beyond luck: it must win its bet against the baseline at a level divided by the number of
+candidates that were raced (Bonferroni), so that a search among prompts that are all worth the same
+promotes one in at most `level` of cases.
 """
 
 from __future__ import annotations
@@ -91,48 +90,30 @@ def _evidence(entrant: Entrant, own: Entrant, sign: int) -> float:
 
 
 def shrunk(entrants: Sequence[Entrant]) -> Floats:
-    """The metric of each entrant (K,), greater is better, shrunk together with its evidence.
-
-    With x_k = (mean metric, mean evidence) of entrant k, S the covariance that sampling examples gives
-    to x, and T what is left of the observed covariance without it: m + T (T + S)^-1 (x_k - m).
-    """
+    """The mean metric of each entrant (K,), shrunk toward the group's mean: m + (1 - noise / variance) (x - m)."""
     values = np.stack([entrant.values for entrant in entrants])
-    if len(entrants) < 3 or values.shape[1] < 2:
-        return np.asarray(values.mean(1))
-    evidence = np.stack([entrant.evidence for entrant in entrants])
-    means = np.stack([values.mean(1), evidence.mean(1)], axis=1)
-    noise = _sampling(values, evidence)
-    real = _positive(np.cov(means, rowvar=False) - noise)
-    centre = means.mean(0)
-    # a ridge, since scores that do not vary at all have no inverse
-    kept = real @ np.linalg.inv(real + noise + 1e-12 * np.eye(2))
-    return np.asarray((centre + (means - centre) @ kept.T)[:, 0])
+    means = values.mean(1)
+    return np.asarray(means.mean() + (1 - _luck(values)) * (means - means.mean()))
 
 
 def inflation(evidence: Sequence[Floats]) -> float:
     """By how much the best mean of several (n,) is expected to be too high because it is the best."""
-    if len(evidence) < 3 or len(evidence[0]) < 2:
+    if not evidence:
         return 0.0
     rows = np.stack(evidence)
     means = rows.mean(1)
-    observed, noise = float(means.var(ddof=1)), float(_sampling(rows)[0, 0])
-    luck = min(1.0, noise / observed) if observed > 0 else 0.0
-    return luck * float(means.max() - means.mean())
+    return _luck(rows) * float(means.max() - means.mean())
 
 
-def _sampling(*scores: Floats) -> Floats:
-    """The covariance of the mean scores, each (K, n), of a candidate, that comes from the choice of examples.
+def _luck(rows: Floats) -> float:
+    """The share of the means' variance (K, n) that comes from the choice of examples, within [0, 1].
 
     An example's difficulty, which all candidates share, is taken off first: only what sets candidates
-    apart matters.
+    apart matters. Of fewer than 3 candidates nothing is known.
     """
-    apart = np.stack([rows - rows.mean(0) for rows in scores])  # (D, K, n)
-    apart -= apart.mean(2, keepdims=True)
-    size = apart.shape[2]
-    return np.asarray(np.einsum("akn,bkn->ab", apart, apart) / (apart.shape[1] - 1) / (size - 1) / size)
-
-
-def _positive(matrix: Floats) -> Floats:
-    """The nearest covariance: negative parts, which only noise can give, are cut off."""
-    found, vectors = np.linalg.eigh(matrix)
-    return np.asarray((vectors * np.maximum(found, 0.0)) @ vectors.T)
+    if len(rows) < 3 or rows.shape[1] < 2:
+        return 0.0
+    observed = float(rows.mean(1).var(ddof=1))
+    apart = rows - rows.mean(0)
+    noise = float(apart.var(1, ddof=1).sum() / (len(rows) - 1) / rows.shape[1])
+    return min(1.0, noise / observed) if observed > 0 else 0.0

@@ -1,8 +1,9 @@
 """A race: candidates on the same examples in the same order, in growing slices.
 
-After each slice those go that are certainly not the best. What is compared is the bounded margin,
-which says more of a prompt than whether an answer was right; who wins is decided by the metric,
-among those that saw all examples.
+After each slice those go that are certainly worse than another one, and those that are too far behind
+for the evaluations that a race may spend. What is compared is the bounded margin, which says more of
+a prompt than whether an answer was right; who wins is decided by the metric, among those that saw all
+examples.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import pairwise
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprompt.racing.bets import Bets
 
-__all__ = ["Lane", "PairedRace", "PairedRule", "Race", "Rivals", "Rule", "looks_at"]
+__all__ = ["Fate", "Lane", "PairedRace", "PairedRule", "Race", "Rivals", "Rule", "looks_at"]
 
 Floats = NDArray[np.float64]
-_GROWTH = 1.5
+Fate = Literal["stays", "worse", "behind"]
+_GROWTH = 2.0
+_FIELD = 64  # candidates before this race that a place is counted among
 
 
 @dataclass(frozen=True)
@@ -41,21 +45,23 @@ class Lane:
 
 @dataclass(frozen=True)
 class Rivals:
-    """Candidates of earlier races that saw all examples, and how much of their lead is luck.
+    """Candidates of earlier races. lanes: those that saw all examples, to be compared with.
 
     inflation: by how much the mean evidence of the best of them is too high because it is the best
-    of many; it is taken off before anyone is compared with it.
+    of many; it is taken off before anyone is compared with it. field: all of the latest, as far as
+    each was scored.
     """
 
     lanes: tuple[Lane, ...] = ()
     inflation: float = 0.0
+    field: tuple[Lane, ...] = ()
 
 
 class Race(Protocol):
     """One batch on its way."""
 
-    def keep(self, lanes: Sequence[Lane]) -> list[bool]:
-        """Which of those still in the race stay in it, after a look at the same n examples of each."""
+    def judge(self, lanes: Sequence[Lane]) -> list[Fate]:
+        """What becomes of each that is still in the race, after a look at the same n examples of each."""
 
     def finish(self, lanes: Sequence[Lane]) -> None:
         """The race is over; these saw all examples."""
@@ -83,49 +89,86 @@ def looks_at(total: int, first: int, growth: float = _GROWTH) -> list[int]:
 
 @dataclass(frozen=True)
 class PairedRule:
-    """Anytime-valid paired racing. level: the chance, over a whole race, that its best candidate is
-    dropped. first: examples of the first slice."""
+    """Anytime-valid paired racing within a budget.
+
+    level: the chance, over a whole race, that its truly best candidate is found worse. share: of the
+    evaluations of scoring every candidate on every example, how many a search may take about; 1 drops
+    none but those that are certainly worse. first: examples of the first slice.
+    """
 
     level: float = 0.05
-    first: int = 16
+    share: float = 0.18
+    first: int = 12
 
     def looks(self, total: int) -> list[int]:
         return looks_at(total, self.first)
 
     def race(self, numbers: Sequence[int], rivals: Rivals) -> PairedRace:
-        return PairedRace(self.level, rivals)
+        return PairedRace(self, len(numbers), rivals)
+
+    def kept(self, total: int) -> dict[int, float]:
+        """After each look but the last, the share of candidates that go on.
+
+        Every slice behind the first costs the same, as in successive halving (Jamieson & Talwalkar
+        2016): the fewer go on, the longer their slice may be.
+        """
+        looks = self.looks(total)
+        each = max(total * self.share - looks[0], looks[0] / 2) / max(1, len(looks) - 1)
+        return {n: 1.0 if self.share >= 1 else min(1.0, each / (m - n)) for n, m in pairwise(looks)}
 
 
 class PairedRace:
-    """Each candidate against the leader of the moment, example by example.
+    """Each candidate against the leader of the moment, example by example, and within the field.
 
     Each candidate has one account, on which the next slice's differences to the leader are bet. The
     leader is the candidate with the best mean so far, or the best rival of earlier races; it is
     fixed before the slice that it is compared on, so the account stays a test by betting whoever
     leads: whatever the number of looks and of candidates, the truly best one, which no leader beats
-    in truth, is dropped with probability at most `level`.
+    in truth, is found worse with probability at most `level`. Examples in which the classes take
+    turns do not break this: over one turn of the classes, whose differences have the means m_c, the
+    wealth grows by at most prod(1 - b m_c) <= (1 - b mean(m_c))^C <= 1.
+
+    Behind is who has a worse place by mean evidence, among the latest candidates at the same look,
+    than the budget lets go on (asynchronous successive halving, Li et al. 2020). That is no claim
+    about which prompt is better.
     """
 
-    def __init__(self, level: float, rivals: Rivals) -> None:
-        self._needed = math.log(1 / level)
-        self._rivals = rivals
+    def __init__(self, rule: PairedRule, entrants: int, rivals: Rivals) -> None:
+        self._rule, self._rivals = rule, rivals
+        self._field = rivals.field[-_FIELD:]
+        self._size = entrants + len(self._field)
         self._accounts: dict[int, Bets] = {}
         self._leaders: dict[int, int | None] = {}  # a candidate's number -> its leader's; None: the best rival
         self._seen = 0
+        self._total = len(rivals.lanes[0].evidence) if rivals.lanes else 0
 
-    def keep(self, lanes: Sequence[Lane]) -> list[bool]:
+    def judge(self, lanes: Sequence[Lane]) -> list[Fate]:
         by_number = {lane.number: lane for lane in lanes}
         new = slice(self._seen, len(lanes[0].evidence))
-        stay = []
+        behind = self._behind(lanes)
+        fates: list[Fate] = []
         for lane in lanes:
             account = self._accounts.setdefault(lane.number, Bets())
             leader = self._leader_of(lane, by_number)
             if leader is not None:
                 account.add(lane.evidence[new] - leader[new])
-            stay.append(account.log_wealth < self._needed)
+            worse = account.log_wealth >= math.log(1 / self._rule.level)
+            fates.append("worse" if worse else "behind" if lane.number in behind else "stays")
         self._seen = new.stop
-        self._leaders = self._chosen([lane for lane, kept in zip(lanes, stay, strict=True) if kept])
-        return stay
+        self._leaders = self._chosen([lane for lane, fate in zip(lanes, fates, strict=True) if fate == "stays"])
+        return fates
+
+    def _behind(self, lanes: Sequence[Lane]) -> set[int]:
+        """Those whose place is too low for the budget."""
+        seen = len(lanes[0].evidence)
+        share = self._rule.kept(self._total).get(seen, 1.0) if self._total else 1.0
+        if share >= 1:
+            return set()
+        others = [lane for lane in self._field if len(lane.evidence) >= seen]
+        # by number, so that whoever was asked first is before others with the same mean
+        places = sorted((-float(lane.evidence[:seen].mean()), lane.number) for lane in [*others, *lanes])
+        go_on = math.ceil(share * self._size)
+        return {number for _, number in places[go_on:]} & {lane.number for lane in lanes}
 
     def finish(self, lanes: Sequence[Lane]) -> None:
         """Nothing is carried over: the next race's rivals are given to it."""

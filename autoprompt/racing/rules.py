@@ -13,17 +13,21 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from autoprompt.errors import StudyError, nearest
-from autoprompt.racing.race import Lane, PairedRule, Race, Rivals, Rule, looks_at
+from autoprompt.racing.race import Fate, Lane, PairedRule, Race, Rivals, Rule, looks_at
 
 __all__ = ["RULES", "make_rule"]
 
 RULES = ("racing", "successive_halving", "hyperband", "wilcoxon", "none")
 
 
-def make_rule(name: str, level: float, first: int, total: int, maximize: bool, seed: int = 0) -> Rule:
-    """The rule of a name. level, first: see `PairedRule`. Raises StudyError for an unknown name."""
+def make_rule(name: str, paired: PairedRule, total: int, maximize: bool) -> Rule:
+    """The rule of a name. paired: ours, whose first slice the others have too. total: of all examples.
+
+    Raises StudyError for an unknown name.
+    """
+    first = paired.first
     if name == "racing":
-        return PairedRule(level, first)
+        return paired
     if name == "none":
         return _EveryExample()
     pruners: dict[str, Callable[[], BasePruner]] = {
@@ -49,8 +53,8 @@ class _EveryExample:
 
 
 class _NoRace:
-    def keep(self, lanes: Sequence[Lane]) -> list[bool]:
-        return [True] * len(lanes)
+    def judge(self, lanes: Sequence[Lane]) -> list[Fate]:
+        return ["stays"] * len(lanes)
 
     def finish(self, lanes: Sequence[Lane]) -> None:
         return None
@@ -70,8 +74,7 @@ class _OptunasRule:
         self._every_example, self._first = every_example, first
 
     def looks(self, total: int) -> list[int]:
-        # rungs of a halving race double; others look as often as ours
-        return looks_at(total, self._first, 1.5 if self._every_example else 2)
+        return looks_at(total, self._first)
 
     def race(self, numbers: Sequence[int], rivals: Rivals) -> Race:
         return _OptunasRace(self._study, numbers, self._every_example)
@@ -83,19 +86,19 @@ class _OptunasRace:
         self._trials = {number: study.ask() for number in numbers}
         self._seen = 0
 
-    def keep(self, lanes: Sequence[Lane]) -> list[bool]:
-        stay = [self._keeps(lane) for lane in lanes]
+    def judge(self, lanes: Sequence[Lane]) -> list[Fate]:
+        fates = [self._fate(lane) for lane in lanes]
         self._seen = len(lanes[0].evidence)
-        return stay
+        return fates
 
-    def _keeps(self, lane: Lane) -> bool:
+    def _fate(self, lane: Lane) -> Fate:
         trial = self._trials[lane.number]
         if self._every_example and lane.values is not None:
             for step in range(self._seen, len(lane.values)):
                 trial.report(float(lane.values[step]), step)
         else:
             trial.report(lane.value, len(lane.evidence))
-        return not trial.should_prune()
+        return "behind" if trial.should_prune() else "stays"
 
     def finish(self, lanes: Sequence[Lane]) -> None:
         values = {lane.number: lane.value for lane in lanes}

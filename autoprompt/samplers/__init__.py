@@ -1,6 +1,19 @@
-"""Optuna samplers made for this space, and which branch of the search gets the next batch."""
+"""What chooses the next candidates of the space, and which branch of the search gets the next batch."""
 
+from autoprompt.samplers.branches import Turn, next_branch
 from autoprompt.samplers.coordinates import CoordinateSearch
-from autoprompt.samplers.optunas import GivenSampler, discrete_sampler
+from autoprompt.samplers.optunas import SAMPLERS, GivenSampler, ask_parameters, discrete_sampler, named_sampler
+from autoprompt.samplers.surrogate import Observation, Surrogate
 
-__all__ = ["CoordinateSearch", "GivenSampler", "discrete_sampler"]
+__all__ = [
+    "SAMPLERS",
+    "CoordinateSearch",
+    "GivenSampler",
+    "Observation",
+    "Surrogate",
+    "Turn",
+    "ask_parameters",
+    "discrete_sampler",
+    "named_sampler",
+    "next_branch",
+]

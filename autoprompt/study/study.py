@@ -14,6 +14,7 @@ from autoprompt.data import Example
 from autoprompt.errors import StudyError
 from autoprompt.events import BatchPlanned, Listener, TrialFailed, TrialFinished, silent
 from autoprompt.models import LanguageModel
+from autoprompt.racing import in_class_turns
 from autoprompt.samplers import next_branch
 from autoprompt.scorer import Scorer
 from autoprompt.space import Space
@@ -59,7 +60,7 @@ class Study:
         self.space, self.scorer, self.seed, self.listener = space, scorer, seed, listener
         self.heard = heard
         self.options = options or StudyOptions()
-        self.examples = list(examples)
+        self.examples = in_class_turns(examples, seed)
         metric = scorer.metric
         direction = StudyDirection.MAXIMIZE if metric.maximize else StudyDirection.MINIMIZE
         directions = (direction, StudyDirection.MINIMIZE) if self.options.several else (direction,)

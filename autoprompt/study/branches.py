@@ -1,0 +1,274 @@
+"""The branches of a search: each makes the candidates of a batch from what is known before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprompt.errors import AutopromptError
+from autoprompt.models import LanguageModel, text_vectors
+from autoprompt.prompt import Prompt
+from autoprompt.propose import Desk, Known, Proposer
+from autoprompt.samplers import CoordinateSearch, Surrogate, ask_parameters
+from autoprompt.soft import Array, seed_of
+from autoprompt.space import SoftStructure, Space, Stored
+from autoprompt.study.history import History
+from autoprompt.study.trials import Asked, Trials
+from autoprompt.tuning import TuningOptions, exact_text_start, tune_vectors
+
+__all__ = ["Branch", "Coordinates", "Found", "Proposed", "Sampled", "SurrogateBranch", "Tuned"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The candidates of a batch, and the tokens that finding them takes."""
+
+    asked: Sequence[Asked] = ()
+    tokens: int = 0
+
+
+class Branch(Protocol):
+    """One way to make candidates. whole: it needs batches of full size."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def whole(self) -> bool: ...
+
+    def find(self, history: History, count: int, number: int) -> Found:
+        """Up to `count` candidates; `number` is that of the first trial of the batch."""
+
+
+class _Recorded(Stored):
+    """Plays parameters, and notes their distributions."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        super().__init__(params)
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        self.distributions[name] = IntDistribution(low, high)
+        return super().suggest_int(name, low, high)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        self.distributions[name] = CategoricalDistribution(choices)
+        return super().suggest_categorical(name, choices)
+
+
+def _asked(space: Space, params: Mapping[str, Any], branch: str) -> Asked:
+    """The candidate of parameters; one that is no prompt is asked with its reason."""
+    recorded = _Recorded(params)
+    prompt, reason = None, ""
+    try:
+        prompt = space.discrete(recorded)
+    except AutopromptError as error:
+        reason = str(error)
+    kept = {name: params[name] for name in recorded.distributions}
+    return Asked(prompt, branch, kept, recorded.distributions, reason=reason)
+
+
+class SurrogateBranch:
+    """Prompts of the space, by a surrogate that knows what their parts say."""
+
+    name = "discrete"
+    whole = False
+
+    def __init__(self, space: Space, model: LanguageModel, seed: int, startup: int) -> None:
+        self._space = space
+        self._surrogate = Surrogate(space, lambda texts: text_vectors(model, texts), seed, startup)
+
+    def find(self, history: History, count: int, number: int) -> Found:
+        params = self._surrogate.suggest(history.observations(), count, number)
+        return Found([_asked(self._space, values, self.name) for values in params])
+
+
+class Sampled:
+    """Prompts of the space, by one of Optuna's samplers.
+
+    It works on a copy of the study in memory, where asking costs nothing and where samplers may
+    keep their notes. A resumed search runs the earlier batches through it again.
+    """
+
+    name = "discrete"
+    whole = False
+
+    def __init__(self, space: Space, sampler: str, trials: Trials, seed: int, startup: int) -> None:
+        self._space, self._sampler, self._seed, self._startup = space, sampler, seed, startup
+        self._copy = optuna.create_study(directions=trials.study.directions)
+        self._followed = 0
+
+    def find(self, history: History, count: int, number: int) -> Found:
+        batches: dict[int, list[FrozenTrial]] = {}
+        for trial in history.ended[self._followed :]:
+            batches.setdefault(trial.user_attrs["batch"], []).append(trial)
+        for members in batches.values():
+            self._follow(members)
+        self._followed = len(history.ended)
+        return Found([_asked(self._space, self._ask(number + slot).params, self.name) for slot in range(count)])
+
+    def _ask(self, number: int) -> optuna.Trial:
+        return ask_parameters(self._copy, self._space, self._sampler, self._seed, number, self._startup)
+
+    def _follow(self, members: Sequence[FrozenTrial]) -> None:
+        """Take a batch over, all of it asked before any of it is told, as it was."""
+        has = len(self._copy.get_trials(deepcopy=False))
+        for trial in members:
+            if trial.number >= has:
+                _ = self._ask(trial.number) if trial.user_attrs["branch"] == self.name else self._copy.ask()
+        copies = self._copy.get_trials(deepcopy=False)
+        for trial in members:
+            if not copies[trial.number].state.is_finished():
+                values = trial.values if trial.state == TrialState.COMPLETE else None
+                for step, value in trial.intermediate_values.items():
+                    optuna.Trial(self._copy, copies[trial.number]._trial_id).report(value, step)
+                self._copy.tell(trial.number, values, state=trial.state)
+
+
+class Coordinates:
+    """Vectors by coordinates, without gradients (black-box tuning, Sun et al. 2022).
+
+    A batch is one generation; every `generations` of them a new search starts, with another structure.
+    """
+
+    name = "coordinates"
+    whole = True
+
+    def __init__(
+        self, space: Space, model: LanguageModel, seed: int, population: int, generations: int, deviation: float
+    ) -> None:
+        self._space, self._model, self._seed = space, model, seed
+        self._population, self._generations, self._deviation = population, generations, deviation
+
+    def find(self, history: History, count: int, number: int) -> Found:
+        soft = self._space.soft
+        assert soft is not None
+        earlier = history.of_branch(self.name)
+        run, generation = divmod(len({t.user_attrs["batch"] for t in earlier}), self._generations)
+        structure = soft.structure(run, self._seed)
+        members = [t for t in earlier if t.user_attrs["run"] == run]
+        known = history.known()
+        carrier = members[0].user_attrs["parents"][0] if members else _carrier(known, structure).number
+        text = history.trials.prompt(history.trials.all()[carrier])
+        told = [_ranks([t for t in members if t.user_attrs["generation"] == g]) for g in range(generation)]
+        searched = CoordinateSearch(soft.dimensions, self._population, self._deviation, seed_of(self._seed, "cma", run))
+        [tokens] = self._model.ids([text.instruction or text.placeholder_text()], special=False)
+        projection = self._space.projection(run, structure, self._model.embeddings, tokens)
+        params, distributions = _structure_parameters(self._space, structure)
+        return Found([
+            Asked(
+                self._space.with_vectors(text, projection.vectors(coordinates), structure.position), self.name, params,
+                distributions, "coordinates", (carrier,), {"run": run, "generation": generation},
+            )
+            for coordinates in searched.candidates(told)[:count]
+        ])  # fmt: skip
+
+
+def _ranks(generation: Sequence[FrozenTrial]) -> list[float | None]:
+    """Places within a generation, which is all that CMA-ES looks at: who saw more examples comes
+    first, then who has the better mean evidence. None for those that failed."""
+
+    def place(trial: FrozenTrial) -> tuple[int, float]:
+        score = trial.user_attrs["score"]
+        return (-score["examples"], -score["gain"])
+
+    ranked = sorted((t for t in generation if "score" in t.user_attrs), key=place)
+    places = {t.number: float(at) for at, t in enumerate(ranked)}
+    return [places.get(t.number) for t in generation]
+
+
+def _carrier(known: Sequence[Known], structure: SoftStructure) -> Known:
+    """The prompt whose text carries the vectors: the best without vectors, or the baseline."""
+    texts = [candidate for candidate in known if candidate.prompt.soft is None]
+    return texts[0] if structure.start == "best" else min(texts, key=lambda candidate: candidate.number)
+
+
+def _structure_parameters(space: Space, structure: SoftStructure) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    assert space.soft is not None
+    chosen = {"soft.vectors": structure.vectors, "soft.position": structure.position, "soft.start": structure.start}
+    allowed = (space.soft.vectors, space.soft.positions, space.soft.starts)
+    return chosen, {name: CategoricalDistribution(c) for name, c in zip(chosen, allowed, strict=True)}
+
+
+class Tuned:
+    """Vectors by gradient (prompt tuning, Lester et al. 2021; P-tuning, Liu et al. 2021).
+
+    A batch is one training: its checkpoints are the candidates, and race each other. Trainings take
+    turns: from the text of the best prompt, whose own token embeddings the vectors are at first;
+    from the best soft prompt there is, with smaller steps; and with the structures of the space.
+    """
+
+    name = "tuning"
+    whole = False
+
+    def __init__(self, desk: Desk, seed: int, options: TuningOptions) -> None:
+        self._desk, self._seed, self._options = desk, seed, options
+
+    def find(self, history: History, count: int, number: int) -> Found:
+        turn = len({t.user_attrs["batch"] for t in history.of_branch(self.name)})
+        known = history.known()
+        start, parent, note = self._start(known, turn)
+        options = replace(
+            self._options,
+            checkpoints=count,
+            learning_rate=self._options.learning_rate * (0.3 if note == "soft" else 1.0),
+            reparameterization="mlp" if note == "structure" and turn % 2 else "none",
+        )
+        found, tokens = tune_vectors(
+            self._desk.model, start, self._desk.pool, options, seed_of(self._seed, "tune", turn)
+        )
+        assert start.soft is not None
+        return Found(
+            [
+                Asked(
+                    self._desk.space.with_vectors(replace(start, soft=None), checkpoint.vectors, start.soft.position),
+                    self.name, operator=f"tuning from {note}", parents=(parent,),
+                    notes={"run": turn, "step": checkpoint.step},
+                )
+                for checkpoint in found
+            ],
+            tokens,
+        )  # fmt: skip
+
+    def _start(self, known: Sequence[Known], turn: int) -> tuple[Prompt, int, str]:
+        """The soft prompt to start from, its parent's number, and what it is."""
+        best = next(candidate for candidate in known if candidate.prompt.soft is None)
+        soft = [candidate for candidate in known if candidate.prompt.soft is not None]
+        if turn % 3 == 0:
+            exact = exact_text_start(self._desk.model, best.prompt)
+            if exact is not None:
+                return exact, best.number, "text"
+        if turn % 3 == 2 and soft:
+            return soft[0].prompt, soft[0].number, "soft"
+        return self._from_structure(best, turn), best.number, "structure"
+
+    def _from_structure(self, carrier: Known, turn: int) -> Prompt:
+        space, model = self._desk.space, self._desk.model
+        assert space.soft is not None
+        run = 10_000 + turn  # numbers that no search by coordinates has
+        structure = space.soft.structure(run, self._seed)
+        [tokens] = model.ids([carrier.prompt.instruction or carrier.prompt.placeholder_text()], special=False)
+        vectors: Array = space.projection(run, structure, model.embeddings, tokens).start
+        return space.with_vectors(carrier.prompt, np.asarray(vectors), structure.position)
+
+
+class Proposed:
+    """What a proposer makes of the candidates known."""
+
+    whole = False
+
+    def __init__(self, proposer: Proposer, seed: int) -> None:
+        self.name = proposer.name
+        self._proposer, self._seed = proposer, seed
+
+    def find(self, history: History, count: int, number: int) -> Found:
+        proposals = self._proposer.propose(history.known(), count, seed_of(self._seed, self.name, number))
+        return Found(
+            [Asked(p.prompt, self.name, operator=p.operator, parents=p.parents) for p in proposals.found[:count]],
+            proposals.tokens,
+        )

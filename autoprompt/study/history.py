@@ -1,0 +1,109 @@
+"""What a search knows at the beginning of a batch: a function of the batches before it alone.
+
+So what a branch makes of it, and how the batch is raced, come out the same when a killed search is
+resumed in the middle of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprompt.metrics import Metric
+from autoprompt.propose import Known
+from autoprompt.racing import Rivals, inflation
+from autoprompt.samplers import Observation, Turn
+from autoprompt.study.trials import Trials
+
+__all__ = ["History"]
+
+_GROUP = 64  # rivals that say how much of the best one's lead is luck, and the field of a race
+
+
+@dataclass(frozen=True)
+class History:
+    """The trials of the batches before `batch`. empty: batches for which a branch had nothing to propose."""
+
+    trials: Trials
+    ended: tuple[FrozenTrial, ...]
+    empty: tuple[tuple[int, Turn], ...]
+    batch: int
+    metric: Metric
+
+    @classmethod
+    def before(cls, batch: int, trials: Trials, metric: Metric) -> History:
+        """What is known before batch number `batch`."""
+        ended = tuple(t for t in trials.all() if t.user_attrs["batch"] < batch and t.state.is_finished())
+        noted = trials.noted("empty") or {}
+        empty = tuple((int(at), Turn(branch, 0.0, cost)) for at, (branch, cost) in noted.items() if int(at) < batch)
+        return cls(trials, ended, empty, batch, metric)
+
+    @cached_property
+    def told(self) -> list[FrozenTrial]:
+        """Those that have a score."""
+        return [t for t in self.ended if t.state != TrialState.FAIL]
+
+    @cached_property
+    def complete(self) -> list[FrozenTrial]:
+        """Those that were scored on all examples."""
+        return [t for t in self.told if t.state == TrialState.COMPLETE]
+
+    def known(self) -> list[Known]:
+        """All candidates for proposers, each prompt once: the complete ones by the metric, then the dropped."""
+        sign = -1 if self.metric.maximize else 1
+
+        def order(trial: FrozenTrial) -> tuple[bool, float, float, int]:
+            score, whole = trial.user_attrs["score"], trial.state == TrialState.COMPLETE
+            return (not whole, sign * score["value"] if whole else 0.0, -score["gain"], trial.number)
+
+        found: dict[str, Known] = {}
+        for trial in sorted(self.told, key=order):
+            score = trial.user_attrs["score"]
+            known = Known(
+                trial.number, self.trials.prompt(trial), score["value"], score["gain"], score["examples"]
+            )  # fmt: skip
+            found.setdefault(trial.user_attrs["fingerprint"], known)
+        return list(found.values())
+
+    def observations(self) -> list[Observation]:
+        """What the surrogate learns from: the prompts without vectors."""
+        return [
+            Observation(self.trials.prompt(t), t.user_attrs["score"]["gain"], t.user_attrs["score"]["noise"])
+            for t in self.told
+            if t.user_attrs["kind"] != "soft"
+        ]
+
+    def rivals(self, several: bool) -> Rivals:
+        """Whom the batch races against: the best by evidence; all, where size is an objective too."""
+        lanes = [self.trials.lane(trial) for trial in self.complete]
+        ranked = sorted(lanes, key=lambda lane: (-float(lane.evidence.mean()), lane.number))
+        luck = inflation([lane.evidence for lane in ranked[:_GROUP]])
+        field = tuple(self.trials.lane(trial) for trial in self.told[-_GROUP:])
+        return Rivals(tuple(ranked if several else ranked[:1]), luck, field)
+
+    def turns(self) -> list[Turn]:
+        """What each batch after the baseline's earned over the best before it, in the metric and in evidence."""
+        batches: dict[int, list[FrozenTrial]] = {}
+        for trial in self.ended:
+            batches.setdefault(trial.user_attrs["batch"], []).append(trial)
+        sign = 1 if self.metric.maximize else -1
+        found, best = list(self.empty), (-math.inf, -math.inf)
+        for number, members in sorted(batches.items()):
+            scores = [
+                (t.user_attrs["score"], t.state == TrialState.COMPLETE) for t in members if "score" in t.user_attrs
+            ]
+            value = max([sign * score["value"] for score, whole in scores if whole], default=best[0])
+            gain = max([score["gain"] for score, whole in scores if whole], default=best[1])
+            if number:
+                earned = max(0.0, value - best[0]) + max(0.0, gain - best[1])
+                cost = members[0].user_attrs["tokens"] + sum(score["work"] for score, _ in scores)
+                found.append((number, Turn(members[0].user_attrs["branch"], earned, cost)))
+            best = max(value, best[0]), max(gain, best[1])
+        return [turn for _, turn in sorted(found, key=lambda pair: pair[0])]
+
+    def of_branch(self, branch: str) -> list[FrozenTrial]:
+        """The trials of a branch, by number, failed ones included."""
+        return [trial for trial in self.ended if trial.user_attrs["branch"] == branch]

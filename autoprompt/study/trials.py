@@ -1,0 +1,256 @@
+"""What is stored of a search: one record when a trial is asked, a few when it is told.
+
+Everything that the search decides by is stored with the trials: a resumed search reads its past
+from here and scores nothing again. What is large lies beside the study, written through to the disk
+before the trial that names it: vectors, and prompts that the space cannot make again, by fingerprint.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from safetensors.numpy import load_file
+
+from autoprompt.prompt import Prompt
+from autoprompt.racing import Lane
+from autoprompt.results import repair_tail, write_bytes, write_text
+from autoprompt.space import Space, Stored
+
+__all__ = ["Asked", "Kind", "Told", "Trials", "lane_of"]
+
+Kind = Literal["baseline", "discrete", "soft"]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A candidate before it is scored.
+
+    params, distributions: what Optuna knows of it. operator, parents: its lineage. notes: what its
+    branch must know of it later. reason: why it cannot be scored, if it cannot.
+    """
+
+    prompt: Prompt | None
+    branch: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    operator: str = ""
+    parents: tuple[int, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        if self.branch == "baseline":
+            return "baseline"
+        return "discrete" if self.prompt is None else self.prompt.kind
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a candidate got, on as many examples as it was scored on.
+
+    lane: per example. loss, margin: means. gain, noise: mean advantage over the baseline in evidence,
+    and the variance of that mean. looks: the metric after each slice. work: tokens, counted as if
+    nothing were remembered; tokens, seconds: what it really took.
+    """
+
+    lane: Lane
+    loss: float
+    margin: float
+    gain: float
+    noise: float
+    looks: Mapping[int, float]
+    work: int
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class _NoLock(JournalFileOpenLock):
+    """Nothing to lock: the run folder is held by this process alone, by a lock that the kernel frees."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        return None
+
+
+class Trials:
+    """The trials of one search, in Optuna's storage.
+
+    folder: where they are kept; None keeps them in memory. directions: of the metric, and of the
+    prompt's size where that is an objective.
+    """
+
+    def __init__(self, folder: Path | None, space: Space, directions: tuple[StudyDirection, ...]) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._folder, self._space = folder, space
+        storage: InMemoryStorage | JournalStorage = InMemoryStorage()
+        if folder is not None:
+            path = folder / "study.journal"
+            repair_tail(path)
+            storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
+        self.study = optuna.create_study(
+            storage=storage, study_name="autoprompt", directions=list(directions), load_if_exists=True
+        )
+        self._storage = storage
+        self._prompts: dict[int, Prompt] = {}
+        self._lanes: dict[int, Lane] = {}
+
+    # -- ask -------------------------------------------------------------------------------------
+
+    def add(self, asked: Asked, batch: int, size: int, tokens: int = 0) -> FrozenTrial:
+        """Store a candidate as a running trial, in one record. size: candidates of its batch.
+
+        tokens: what the branch took to find the batch, counted as if nothing were remembered.
+        """
+        attrs = {
+            "kind": asked.kind,
+            "branch": asked.branch,
+            "batch": batch,
+            "size": size,
+            "tokens": tokens,
+            "operator": asked.operator,
+            "parents": list(asked.parents),
+            **asked.notes,
+        }
+        if asked.prompt is not None:
+            attrs["fingerprint"] = asked.prompt.fingerprint
+            self._keep(asked)
+        if asked.reason:
+            attrs["reason"] = asked.reason
+        now = datetime.now()
+        template = FrozenTrial(
+            number=-1, trial_id=-1, state=TrialState.RUNNING, value=None, datetime_start=now, datetime_complete=None,
+            params=dict(asked.params), distributions=dict(asked.distributions), user_attrs=attrs, system_attrs={},
+            intermediate_values={},
+        )  # fmt: skip
+        # the storage's own call: `study.ask` would write every parameter and attribute by itself
+        trial = self._storage.get_trial(self._storage.create_new_trial(self.study._study_id, template))
+        if asked.prompt is not None:
+            self._prompts[trial.number] = asked.prompt
+        return trial
+
+    def _keep(self, asked: Asked) -> None:
+        prompt = asked.prompt
+        if (
+            self._folder is None
+            or prompt is None
+            or asked.branch == "baseline"
+            or (asked.params and prompt.soft is None)
+        ):
+            return
+        if prompt.soft is not None:
+            write_bytes(self._vectors_of(prompt.fingerprint), prompt.vector_bytes() or b"")
+        record = prompt.to_dict()
+        if prompt.retrieval is not None and prompt.retrieval.pool == self._space.shown:
+            record["retrieval"]["pool"] = None  # the space has it, and it is long
+        write_text(self._record_of(prompt.fingerprint), json.dumps(record, ensure_ascii=False) + "\n")
+
+    def _vectors_of(self, fingerprint: str) -> Path:
+        assert self._folder is not None
+        return self._folder / "vectors" / f"{fingerprint}.safetensors"
+
+    def _record_of(self, fingerprint: str) -> Path:
+        assert self._folder is not None
+        return self._folder / "prompts" / f"{fingerprint}.json"
+
+    # -- tell ------------------------------------------------------------------------------------
+
+    def tell(self, trial: FrozenTrial, told: Told, complete: bool) -> None:
+        """Commit a trial: what it got first, then its state. A trial that was dropped is PRUNED."""
+        lane = told.lane
+        record = {
+            "examples": len(lane.evidence), "value": lane.value, "loss": told.loss, "margin": told.margin,
+            "gain": told.gain, "noise": told.noise, "work": told.work, "tokens": told.tokens,
+            "seconds": told.seconds, "size": lane.size, "looks": {str(n): v for n, v in told.looks.items()},
+            "evidence": _packed(lane.evidence), "values": None if lane.values is None else _packed(lane.values),
+        }  # fmt: skip
+        self._storage.set_trial_user_attr(trial._trial_id, "score", record)
+        self._lanes[trial.number] = lane
+        several = len(self.study.directions) > 1
+        if complete:
+            self.study.tell(trial.number, [lane.value, lane.size] if several else lane.value)
+            return
+        if not several:  # Optuna takes the last report for the value of a pruned trial
+            self._storage.set_trial_intermediate_value(trial._trial_id, len(lane.evidence), lane.value)
+        self.study.tell(trial.number, state=TrialState.PRUNED)
+
+    def fail(self, trial: FrozenTrial, reason: str) -> None:
+        """Commit a trial that could not be scored."""
+        self._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+        self.study.tell(trial.number, state=TrialState.FAIL)
+
+    # -- read ------------------------------------------------------------------------------------
+
+    def all(self) -> list[FrozenTrial]:
+        """Every trial, by number."""
+        return self.study.get_trials(deepcopy=False)
+
+    def lane(self, trial: FrozenTrial) -> Lane:
+        """What a told trial got on the examples that it was scored on."""
+        if trial.number not in self._lanes:
+            self._lanes[trial.number] = lane_of(trial)
+        return self._lanes[trial.number]
+
+    def prompt(self, trial: FrozenTrial) -> Prompt:
+        """The prompt of a trial, made again from what is stored of it."""
+        if trial.number not in self._prompts:
+            self._prompts[trial.number] = self._read(trial)
+        return self._prompts[trial.number]
+
+    def _read(self, trial: FrozenTrial) -> Prompt:
+        attrs = trial.user_attrs
+        if attrs["kind"] == "baseline":
+            return self._space.baseline
+        if attrs["kind"] == "discrete" and trial.params:
+            return self._space.discrete(Stored(trial.params))
+        record = json.loads(self._record_of(attrs["fingerprint"]).read_text(encoding="utf-8"))
+        vectors = None
+        if record["soft"]:
+            vectors = np.asarray(load_file(self._vectors_of(attrs["fingerprint"]))["vectors"], dtype=np.float32)
+        retrieval = record["retrieval"]
+        if retrieval is None or retrieval["pool"] is not None:
+            return Prompt.from_dict(record, vectors)
+        prompt = Prompt.from_dict({**record, "retrieval": None}, vectors)
+        return replace(prompt, retrieval=self._space.retrieved(retrieval["number"]))
+
+    # -- notes of the search itself --------------------------------------------------------------
+
+    def note(self, key: str, value: Any) -> None:
+        self.study.set_user_attr(key, value)
+
+    def noted(self, key: str) -> Any | None:
+        return self.study.user_attrs.get(key)
+
+
+def lane_of(trial: FrozenTrial) -> Lane:
+    """What a told trial got, read from its attributes."""
+    score = trial.user_attrs["score"]
+    values = None if score["values"] is None else _unpacked(score["values"])
+    return Lane(trial.number, _unpacked(score["evidence"]), score["value"], values, score["size"])
+
+
+def _packed(numbers: Floats) -> str:
+    return base64.b64encode(np.asarray(numbers, dtype="<f8").tobytes()).decode()
+
+
+@lru_cache(maxsize=64)
+def _unpacked(text: str) -> Floats:
+    return np.frombuffer(base64.b64decode(text), dtype="<f8")
