@@ -121,9 +121,9 @@ class StudySection(_Section):
     trials: Annotated[int, Field(ge=2)] = 80
     evaluations: Count | None = None  # (prompt, example) pairs
     batch: Annotated[int, Field(ge=4)] = 8
-    slice: Annotated[int, Field(ge=2)] = 12
+    slice: Annotated[int, Field(ge=2)] = 8
     pruner: Literal["racing", "successive_halving", "hyperband", "wilcoxon", "none"] = "racing"
-    share: Annotated[float, Field(gt=0, le=1)] = 0.18
+    share: Annotated[float, Field(gt=0, le=1)] = 0.17
     level: Share = 0.05
     promote: Literal["best", "certain"] = "best"
     sampler: Literal["surrogate", "tpe", "gp", "cmaes", "nsgaii", "random"] = "surrogate"

@@ -68,7 +68,10 @@ class Race(Protocol):
 
 
 class Rule(Protocol):
-    """How a race is run."""
+    """How a race is run. remembers: it compares with earlier races that it saw itself."""
+
+    @property
+    def remembers(self) -> bool: ...
 
     def looks(self, total: int) -> list[int]:
         """After how many examples the race looks; the last is `total`."""
@@ -97,8 +100,12 @@ class PairedRule:
     """
 
     level: float = 0.05
-    share: float = 0.18
-    first: int = 12
+    share: float = 0.17
+    first: int = 8
+
+    @property
+    def remembers(self) -> bool:
+        return False
 
     def looks(self, total: int) -> list[int]:
         return looks_at(total, self.first)
@@ -175,7 +182,8 @@ class PairedRace:
 
     def _leader_of(self, lane: Lane, lanes: Mapping[int, Lane]) -> Floats | None:
         leader = self._leaders.get(lane.number)
-        return self._rival_of(lane) if leader is None else lanes[leader].evidence
+        # a leader that could not be scored any further has left the race
+        return self._rival_of(lane) if leader is None or leader not in lanes else lanes[leader].evidence
 
     def _rival_of(self, lane: Lane) -> Floats | None:
         """The best of the rivals that are not larger than the candidate."""

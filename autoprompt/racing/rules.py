@@ -45,6 +45,8 @@ def make_rule(name: str, paired: PairedRule, total: int, maximize: bool) -> Rule
 class _EveryExample:
     """All candidates see all examples."""
 
+    remembers = False
+
     def looks(self, total: int) -> list[int]:
         return [total]
 

@@ -80,7 +80,9 @@ class Heats:
         return self._rule.race(numbers, history.rivals(self._several)), self._rule.looks(total)
 
     def _follow_races(self, history: History) -> None:
-        """Run the races that an earlier process ran again, from what is stored: a rule may remember them."""
+        """Run the races that an earlier process ran again, from what is stored, where a rule remembers them."""
+        if not self._rule.remembers:
+            return
         batches: dict[int, list[FrozenTrial]] = {}
         for trial in history.told:
             batches.setdefault(trial.user_attrs["batch"], []).append(trial)

@@ -43,9 +43,9 @@ class StudyOptions:
     trials: int = 80
     evaluations: int | None = None
     batch: int = 8
-    slice: int = 12
+    slice: int = 8
     pruner: str = "racing"
-    share: float = 0.18
+    share: float = 0.17
     level: float = 0.05
     sampler: str = "surrogate"
     branches: tuple[str, ...] | None = None
