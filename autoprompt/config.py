@@ -131,7 +131,7 @@ class StudySection(_Section):
     floor: Annotated[float, Field(ge=0, le=1)] = 0.2
     startup: Count = 16
     generations: Count = 4
-    steps: Count = 64
+    steps: Count = 40
     finalists: Count = 6
     objectives: Annotated[list[Literal["score", "tokens"]], Field(min_length=1)] = ["score"]
     tolerance: Annotated[float, Field(ge=0)] = 0.01

@@ -22,9 +22,12 @@ MODULES = sorted(
 )
 # the parts of the public face, and what stands behind the metric door
 PROGRAMS = {
-    "autoprompt.demonstrations", "autoprompt.engine.engine", "autoprompt.export.folder", "autoprompt.finetune", "autoprompt.metrics.base",
-    "autoprompt.models.loading", "autoprompt.models.pieces", "autoprompt.prompt", "autoprompt.retrieval", "autoprompt.run", "autoprompt.samplers", "autoprompt.scorer",
-    "autoprompt.soft", "autoprompt.space", "autoprompt.study",
+    "autoprompt.demonstrations", "autoprompt.engine.engine", "autoprompt.export.folder", "autoprompt.finetune",
+    "autoprompt.lesson", "autoprompt.metrics.base", "autoprompt.models.loading", "autoprompt.models.pieces",
+    "autoprompt.models.texts", "autoprompt.prompt", "autoprompt.propose.infill", "autoprompt.propose.phrases",
+    "autoprompt.propose.projection", "autoprompt.propose.writing", "autoprompt.racing.bets",
+    "autoprompt.retrieval", "autoprompt.run", "autoprompt.samplers.branches", "autoprompt.samplers.coordinates",
+    "autoprompt.scorer", "autoprompt.soft", "autoprompt.space", "autoprompt.study.search", "autoprompt.tuning",
 }  # fmt: skip
 
 

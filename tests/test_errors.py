@@ -27,8 +27,8 @@ BROAD = {
     ("metrics/plugins.py", "_entry_point"): ["somebody's package may raise anything when it is imported"],
     ("metrics/plugins.py", "_from_file"): ["a user's file may raise anything when it is loaded"],
     ("models/loading.py", "load_model"): ["the libraries raise many kinds for a model that is not there or broken"],
-    ("study.py", "scored"): [
-        "a batch that fails is scored again prompt by prompt, to find the culprit",
+    ("study/heats.py", "_look"): [
+        "a grid that fails is scored again prompt by prompt, to find the culprit",
         "failure is data: a trial's reason is recorded and the study goes on",
     ],
 }
@@ -37,7 +37,8 @@ BROAD = {
 ASSERTS = {
     "data.py": 1,  # read_splits calls with a split column only
     "stages.py": 1,  # the stage is entered only with a method
-    "study.py": 2,  # a soft space has a soft part; a stored study has a folder
+    "study/branches.py": 4,  # branches of vectors take part in a soft space only; what training starts from has vectors
+    "study/trials.py": 2,  # what is not in memory was stored, in a folder
 }
 
 # errors that are not of the tree: (file, function, kind) -> why

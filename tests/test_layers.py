@@ -26,7 +26,7 @@ FLOORS = {
     4: {"scorer", "space", "lesson"},
     3: {"engine", "prompt", "report"},
     2: {"models", "data", "demonstrations", "metrics", "results", "display"},
-    1: {"soft", "errors", "events", "retrieval", "store"},
+    1: {"soft", "errors", "events", "retrieval", "store", "evidence"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

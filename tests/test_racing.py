@@ -14,6 +14,7 @@ from played import play
 
 from autoprompt.data import Example
 from autoprompt.errors import StudyError
+from autoprompt.evidence import bounded, levelled
 from autoprompt.metrics import Outcome
 from autoprompt.metrics.builtin import accuracy, macro_f1
 from autoprompt.racing import (
@@ -23,7 +24,6 @@ from autoprompt.racing import (
     Lane,
     PairedRule,
     Rivals,
-    bounded,
     in_class_turns,
     inflation,
     looks_at,
@@ -81,6 +81,18 @@ def test_a_false_claim_is_rejected_after_a_few_examples() -> None:
 def test_bounded_margins_keep_their_sign_and_lie_within_a_half() -> None:
     found = bounded(np.array([-1e9, -1.0, 0.0, 1.0, 1e9]), 2.0)
     assert found.tolist() == [-0.5, -math.tanh(0.5) / 2, 0.0, math.tanh(0.5) / 2, 0.5]
+
+
+def test_means_of_few_easy_examples_are_brought_to_the_level_of_all() -> None:
+    generator = np.random.default_rng(20)
+    worth = np.array([0.0, 0.5, 1.0, 0.8])
+    difficulty = np.concatenate([np.full(20, 0.5), np.full(180, -0.7)])  # the first ones are easy
+    margins = worth[:, None] + difficulty + generator.normal(0, 0.3, (4, 200))
+    evidence = bounded(margins, 1.0)
+    means, variances = levelled([evidence[0], evidence[1], evidence[2], evidence[3, :20]], 200)
+    assert means[:3] == pytest.approx(evidence[:3].mean(1))
+    assert abs(means[3] - evidence[3].mean()) < 0.1 < evidence[3, :20].mean() - evidence[3].mean()
+    assert variances[3] > 2 * variances[:3].max()
 
 
 # -- the race --------------------------------------------------------------------------------

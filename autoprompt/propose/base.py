@@ -21,7 +21,7 @@ class Known:
     """A candidate that was scored.
 
     value: the metric over the dev examples that it was scored on; their number is `examples`.
-    gain: its mean advantage over the baseline on them, in bounded margins; above 0 is better.
+    gain: its mean advantage over the baseline in bounded margins, estimated for all dev examples.
     """
 
     number: int

@@ -52,7 +52,7 @@ class TokenGradients(Proposer):
     name: ClassVar[str] = "gradients"
 
     def __init__(
-        self, desk: Desk, fluency: float = 0.1, steps: int = 4, swaps: int = 32, examples: int = 32, top: int = 16
+        self, desk: Desk, fluency: float = 0.1, steps: int = 3, swaps: int = 24, examples: int = 24, top: int = 16
     ) -> None:
         super().__init__(desk)
         self.fluency, self.steps, self.swaps, self.examples, self.top = fluency, steps, swaps, examples, top

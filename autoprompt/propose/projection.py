@@ -43,7 +43,7 @@ class SoftToText(Proposer):
     name: ClassVar[str] = "projection"
 
     def __init__(
-        self, desk: Desk, parents: int = 2, steps: int = 32, rate: float = 1.0, batch: int = 16, held: int = 48
+        self, desk: Desk, parents: int = 1, steps: int = 24, rate: float = 1.0, batch: int = 16, held: int = 48
     ) -> None:
         super().__init__(desk)
         self.parents, self.steps, self.rate, self.batch, self.held = parents, steps, rate, batch, held

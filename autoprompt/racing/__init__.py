@@ -1,6 +1,6 @@
 """Which prompts deserve more examples, and which of them may be called the winner."""
 
-from autoprompt.racing.bets import Bets, bounded
+from autoprompt.racing.bets import Bets
 from autoprompt.racing.crown import Entrant, Standing, inflation, per_example, standings
 from autoprompt.racing.order import in_class_turns
 from autoprompt.racing.race import Fate, Lane, PairedRule, Race, Rivals, Rule, looks_at
@@ -17,7 +17,6 @@ __all__ = [
     "Rivals",
     "Rule",
     "Standing",
-    "bounded",
     "in_class_turns",
     "inflation",
     "looks_at",

@@ -14,19 +14,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bets", "bounded"]
+__all__ = ["Bets"]
 
 Floats = NDArray[np.float64]
 _BETS = np.array([0.4, 0.9])  # large ones, for differences that are small against their bound
-
-
-def bounded(margins: Floats, scale: float) -> Floats:
-    """Margins (N,) of any size as numbers in [-1/2, 1/2]: tanh(margin / scale) / 2.
-
-    Differences of these lie in [-1, 1], as a bet needs. A right answer is above zero and a wrong
-    one below, as in accuracy; close calls count less than clear ones.
-    """
-    return np.asarray(np.tanh(np.asarray(margins, dtype=np.float64) / scale) / 2)
 
 
 class Bets:

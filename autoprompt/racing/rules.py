@@ -70,6 +70,8 @@ class _OptunasRule:
     in their order. step: the number of examples, or, for a pruner that pairs examples, each example.
     """
 
+    remembers = True
+
     def __init__(self, pruner: BasePruner, every_example: bool, first: int, maximize: bool) -> None:
         direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
         self._study = optuna.create_study(direction=direction, pruner=pruner, study_name="autoprompt")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,6 +62,9 @@ class _Scale:
         return (gains - self.centre) / self.scale, noises / self.scale**2
 
 
+First = Callable[[int], Sequence[Observation]]
+
+
 class Surrogate:
     """Suggests prompts of a space by their expected improvement.
 
@@ -84,18 +87,21 @@ class Surrogate:
         self._marks: dict[str, Hashable] = {}
         self._params: dict[str, Params] = {}
 
-    def suggest(self, seen: Sequence[Observation], count: int, number: int) -> list[dict[str, Any]]:
+    def suggest(
+        self, seen: Sequence[Observation], count: int, number: int, first: First | None = None
+    ) -> list[dict[str, Any]]:
         """Up to `count` sets of parameters, each for a prompt that none of `seen` and no other of them has.
 
         number: that of the batch's first trial, from which every draw comes. Fewer where the space
-        has no more.
+        has no more. first: the first n observations as they were when there were no more; those of
+        `seen`, where later ones do not change earlier ones.
         """
         known = {self._mark(o.prompt) for o in seen}
         generator = random.Random(seed_of(self._seed, "surrogate", number))
         if len(seen) < max(2, self._startup):
             points = self._first(known, count, number, generator)
         else:
-            points = self._best(seen, known, count, generator)
+            points = self._best(seen, first or (lambda size: seen[:size]), known, count, generator)
         return [dict(point.params) for point in points]
 
     def _mark(self, prompt: Prompt) -> Hashable:
@@ -116,9 +122,11 @@ class Surrogate:
 
     # -- the process -----------------------------------------------------------------------------
 
-    def _best(self, seen: Sequence[Observation], known: set[Hashable], count: int, drawn: random.Random) -> list[Point]:
+    def _best(
+        self, seen: Sequence[Observation], first: First, known: set[Hashable], count: int, drawn: random.Random
+    ) -> list[Point]:
         """The points of the greatest expected improvement, among those that are drawn."""
-        scale, fitted = self._fitted(seen)
+        scale, fitted = self._fitted(len(seen), first)
         chosen = _chosen(seen, _SEEN)
         targets, noises = scale.scaled(chosen)
         process = Process(fitted, self._features.of([o.prompt for o in chosen]), targets, noises)
@@ -155,13 +163,13 @@ class Surrogate:
             self._params[prompt.fingerprint] = self._points.params_of(prompt)
         return self._params[prompt.fingerprint]
 
-    def _fitted(self, seen: Sequence[Observation]) -> tuple[_Scale, Fitted]:
+    def _fitted(self, reached: int, first: First) -> tuple[_Scale, Fitted]:
         """The hyperparameters at the greatest size on the schedule that the observations have reached."""
         size = max(2, self._startup)
-        while math.ceil(size * _GROWTH) <= len(seen):
+        while math.ceil(size * _GROWTH) <= reached:
             size = math.ceil(size * _GROWTH)
         if self._model is None or self._model[0] != size:
-            chosen = _chosen(seen[:size], _FITTED)
+            chosen = _chosen(first(size), _FITTED)
             gains = [o.gain for o in chosen]
             scale = _Scale(float(np.mean(gains)), max(float(np.std(gains)), _LEAST_SCALE))
             prompts = [o.prompt for o in chosen]

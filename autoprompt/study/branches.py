@@ -84,7 +84,7 @@ class SurrogateBranch:
         self._surrogate = Surrogate(space, lambda texts: text_vectors(model, texts), seed, startup)
 
     def find(self, history: History, count: int, number: int) -> Found:
-        params = self._surrogate.suggest(history.observations(), count, number)
+        params = self._surrogate.suggest(history.observations(), count, number, history.observations)
         return Found([_asked(self._space, values, self.name) for values in params])
 
 

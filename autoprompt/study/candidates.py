@@ -9,9 +9,10 @@ from optuna.trial import FrozenTrial
 
 from autoprompt.data import Example
 from autoprompt.events import Confirmed, Listener, silent
+from autoprompt.evidence import bounded
 from autoprompt.metrics import Metric
 from autoprompt.prompt import Prompt
-from autoprompt.racing import Entrant, bounded, per_example, standings
+from autoprompt.racing import Entrant, per_example, standings
 from autoprompt.scorer import Scorer
 from autoprompt.study.options import StudyOptions
 from autoprompt.study.trials import Kind

@@ -7,11 +7,13 @@ resumed in the middle of a batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from optuna.trial import FrozenTrial, TrialState
 
+from autoprompt.evidence import levelled
 from autoprompt.metrics import Metric
 from autoprompt.propose import Known
 from autoprompt.racing import Rivals, inflation
@@ -54,27 +56,34 @@ class History:
     def known(self) -> list[Known]:
         """All candidates for proposers, each prompt once: the complete ones by the metric, then the dropped."""
         sign = -1 if self.metric.maximize else 1
+        gains = {t.number: gain for t, (gain, _) in zip(self.told, self._levels(self.told), strict=True)}
 
         def order(trial: FrozenTrial) -> tuple[bool, float, float, int]:
-            score, whole = trial.user_attrs["score"], trial.state == TrialState.COMPLETE
-            return (not whole, sign * score["value"] if whole else 0.0, -score["gain"], trial.number)
+            value, whole = trial.user_attrs["score"]["value"], trial.state == TrialState.COMPLETE
+            return (not whole, sign * value if whole else 0.0, -gains[trial.number], trial.number)
 
         found: dict[str, Known] = {}
         for trial in sorted(self.told, key=order):
-            score = trial.user_attrs["score"]
-            known = Known(
-                trial.number, self.trials.prompt(trial), score["value"], score["gain"], score["examples"]
-            )  # fmt: skip
+            score, gain = trial.user_attrs["score"], gains[trial.number]
+            known = Known(trial.number, self.trials.prompt(trial), score["value"], gain, score["examples"])
             found.setdefault(trial.user_attrs["fingerprint"], known)
         return list(found.values())
 
-    def observations(self) -> list[Observation]:
-        """What the surrogate learns from: the prompts without vectors."""
-        return [
-            Observation(self.trials.prompt(t), t.user_attrs["score"]["gain"], t.user_attrs["score"]["noise"])
-            for t in self.told
-            if t.user_attrs["kind"] != "soft"
-        ]
+    def observations(self, first: int | None = None) -> list[Observation]:
+        """What the surrogate learns from: the prompts without vectors.
+
+        first: only so many of them, as they were when there were no more.
+        """
+        texts = [trial for trial in self.told if trial.user_attrs["kind"] != "soft"][:first]
+        levels = self._levels(texts)
+        return [Observation(self.trials.prompt(t), *level) for t, level in zip(texts, levels, strict=True)]
+
+    def _levels(self, trials: Sequence[FrozenTrial]) -> list[tuple[float, float]]:
+        """The mean advantage over the baseline on all examples, estimated, and its variance."""
+        rows = [self.trials.lane(trial).evidence for trial in trials]
+        means, variances = levelled(rows, max(map(len, rows)))
+        own = means[next(at for at, trial in enumerate(trials) if trial.number == 0)]
+        return list(zip((means - own).tolist(), variances.tolist(), strict=True))
 
     def rivals(self, several: bool) -> Rivals:
         """Whom the batch races against: the best by evidence; all, where size is an objective too."""

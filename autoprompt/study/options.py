@@ -53,7 +53,7 @@ class StudyOptions:
     startup: int = 16
     generations: int = 4
     deviation: float = 0.5
-    steps: int = 64
+    steps: int = 40
     finalists: int = 6
     objectives: tuple[Objective, ...] = ("score",)
     tolerance: float = 0.01
