@@ -34,10 +34,11 @@ class _State:
     stage: str = "starting"
     began: float = field(default_factory=time.monotonic)
     stage_began: float = field(default_factory=time.monotonic)
-    done: int = 0
-    done_here: int = 0
-    evaluations: int = 0
+    told: int = 0  # trials that this process was told of
+    reached: int = 0  # all trials up to this number are over, those of earlier processes too
+    dropped: int = 0
     failed: int = 0
+    evaluations: int = 0
     tokens: int = 0
     seconds: float = 0.0
     best: dict[str, float] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class _State:
 class Display:
     """A listener; a context manager around a run.
 
-    With a terminal: stage, trials done and failed, best dev score by kind, tokens a second, time
+    With a terminal: stage, trials dropped and failed, best dev score by kind, tokens a second, time
     left. Without one: a line for each thing that a log should hold, at most one every ten trials.
     """
 
@@ -100,6 +101,7 @@ class Display:
                 return self._trial(event)
             case events.TrialFailed():
                 state.failed += 1
+                state.reached = max(state.reached, event.number + 1)
                 return Text.assemble((f"trial {event.number} ({event.kind}) failed: ", "bad"), event.reason)
             case events.Confirmed():
                 sure = "" if event.certain else ", not beyond luck"
@@ -119,8 +121,9 @@ class Display:
 
     def _trial(self, event: events.TrialFinished) -> RenderableType | None:
         state = self.state
-        state.done += 1
-        state.done_here += 1
+        state.told += 1
+        state.reached = max(state.reached, event.number + 1)
+        state.dropped += event.dropped
         state.tokens += event.tokens
         state.seconds += event.seconds
         state.evaluations += event.examples
@@ -131,7 +134,7 @@ class Display:
             state.best[event.kind] = event.value
         if self._live is not None:
             return None
-        if better or state.done % 10 == 0:
+        if better or state.told % 10 == 0:
             mark = " best of its kind" if better else ""
             if event.dropped:
                 mark = f" on {event.examples} examples, dropped"
@@ -144,17 +147,19 @@ class Display:
     def view(self) -> RenderableType:
         """The panel of this moment."""
         state = self.state
-        done = state.done + state.failed
         table = Table.grid(padding=(0, 2))
         table.add_row("stage", Text(f"{state.stage} ({time.monotonic() - state.stage_began:.0f} s)"))
         table.add_row(
             "trials",
-            Text(f"{state.done} of {state.trials} done, {state.failed} failed, {state.evaluations:,} evaluations"),
+            Text(
+                f"{state.reached} of {state.trials}, {state.dropped} dropped early, {state.failed} failed, "
+                f"{state.evaluations:,} evaluations"
+            ),
         )
         best = "   ".join(f"{kind} {state.best[kind]:.4f}" for kind in KINDS if kind in state.best)
         table.add_row(f"best {state.metric}", Text(best or "none yet"))
         table.add_row("speed", Text(self._speed()))
-        bar = ProgressBar(total=max(1, state.trials), completed=min(done, state.trials))
+        bar = ProgressBar(total=max(1, state.trials), completed=min(state.reached, state.trials))
         return Panel(
             Group(table, bar), title=Text(f"autoprompt {state.name}"), title_align="left", expand=False, width=78
         )
@@ -164,8 +169,8 @@ class Display:
         if not state.seconds:
             return "not known yet"
         text = f"{state.tokens / state.seconds:,.0f} tokens/s"
-        if state.stage == "search" and state.done_here:
-            left = (time.monotonic() - state.stage_began) / state.done_here * max(0, state.trials - state.done)
+        if state.stage == "search" and state.told:
+            left = (time.monotonic() - state.stage_began) / state.told * max(0, state.trials - state.reached)
             text += f", about {left:.0f} s left in this stage"
         return text
 

@@ -7,15 +7,18 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autoprompt.check import check
-from autoprompt.config import Config, data_options, read_config, require_words
+from autoprompt.config import Config, StudySection, data_options, read_config, require_words
 from autoprompt.errors import ConfigError, DataError
+from autoprompt.racing import RULES
+from autoprompt.samplers import SAMPLERS
+from autoprompt.study import BRANCHES, StudyOptions
 
 ROOT = Path(__file__).parents[1]
 
@@ -111,9 +114,24 @@ soft = { vectors = [1, 256], positions = ["start", "example", "answer"], starts 
 trials = 2
 batch = 4
 slice = 2
-soft_share = 0.9
+evaluations = 1
+pruner = "hyperband"
+share = 1.0
+level = 0.5
+promote = "certain"
+sampler = "tpe"
+branches = ["discrete", "rewrite"]
+floor = 1.0
+startup = 1
 generations = 1
+steps = 1
 finalists = 1
+objectives = ["score", "tokens"]
+tolerance = 0.0
+
+[propose]
+model = "some/writer"
+tokens = 1
 
 [finetune]
 method = "full"
@@ -137,7 +155,11 @@ def test_a_whole_file_is_read(folder: Path) -> None:
     assert config.space.demonstrations.selection == ["similar"]
     assert config.space.soft is not None
     assert config.space.soft.vectors == [1, 256]
-    assert (config.study.trials, config.study.soft_share) == (2, 0.9)
+    assert (config.study.trials, config.study.evaluations, config.study.share) == (2, 1, 1.0)
+    assert (config.study.pruner, config.study.promote, config.study.sampler) == ("hyperband", "certain", "tpe")
+    assert config.study.branches == ["discrete", "rewrite"]
+    assert config.study.objectives == ["score", "tokens"]
+    assert (config.propose.model, config.propose.tokens) == ("some/writer", 1)
     assert (config.finetune.method, config.finetune.learning_rate) == ("full", 0.5)
     options = data_options(config, folder)
     assert options.file == folder / "data.jsonl"
@@ -196,9 +218,23 @@ def test_three_files_are_read(folder: Path) -> None:
         ("seed", 0),
         ("study.trials", 2),
         ("study.batch", 4),
-        ("study.soft_share", 0.0),
-        ("study.soft_share", 0.9),
-        ("study.soft_share", 0),
+        ("study.slice", 2),
+        ("study.evaluations", 1),
+        ("study.evaluations", None),
+        ("study.share", 0.001),
+        ("study.share", 1.0),
+        ("study.share", 1),
+        ("study.level", 0.999),
+        ("study.branches", ["rewrite"]),
+        ("study.branches", list(BRANCHES)),
+        ("study.floor", 0.0),
+        ("study.floor", 1.0),
+        ("study.objectives", ["score"]),
+        ("study.objectives", ["tokens", "score"]),
+        ("study.tolerance", 0.0),
+        ("propose.tokens", 1),
+        *(("study.pruner", rule) for rule in RULES),
+        *(("study.sampler", sampler) for sampler in SAMPLERS),
         ("space.demonstrations.most", 0),
         ("space.demonstrations.most", 64),
         ("space.soft.dimensions", 2),
@@ -213,6 +249,22 @@ def test_values_on_the_edge_are_allowed(key: str, value: Any, folder: Path) -> N
     assert config == value
 
 
+def test_the_words_of_the_file_are_those_of_the_rooms() -> None:
+    fields = StudySection.model_fields
+    [listed] = [kind for kind in get_args(fields["branches"].annotation) if kind is not type(None)]
+    assert get_args(get_args(listed)[0]) == BRANCHES
+    assert get_args(fields["pruner"].annotation) == RULES
+    assert get_args(fields["sampler"].annotation) == SAMPLERS
+
+
+def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path) -> None:
+    config, own = read_config(VALID, folder), StudyOptions()
+    study = {name: getattr(config.study, name) for name in StudySection.model_fields}
+    same = {name: getattr(own, name) for name in study}
+    assert {**study, "objectives": tuple(study["objectives"])} == same
+    assert config.propose.tokens == own.writer_tokens
+
+
 # -- what is wrong -------------------------------------------------------------------------------
 
 
@@ -221,7 +273,7 @@ def test_values_on_the_edge_are_allowed(key: str, value: Any, folder: Path) -> N
     [
         # unknown keys
         ({"nmae": "x"}, ["nmae is not a key here", "allowed are data, finetune, metric", "Did you mean 'name'?"]),
-        ({"study.trails": 3}, ["study.trails is not a key here", "batch, finalists", "Did you mean 'trials'?"]),
+        ({"study.trails": 3}, ["study.trails is not a key here", "batch, branches, evaluations, finalists", "Did you mean 'trials'?"]),
         ({"data.lable": "x"}, ["data.lable is not a key here", "Did you mean 'label'?"]),
         ({"space.soft.dimension": 3}, ["space.soft.dimension is not a key here", "Did you mean 'dimensions'?"]),
         ({"space.demonstrations.mots": 3}, ["space.demonstrations.mots", "draws, most, orders", "mean 'most'?"]),
@@ -242,7 +294,10 @@ def test_values_on_the_edge_are_allowed(key: str, value: Any, folder: Path) -> N
         ({"metric": ["accuracy"]}, ["metric is ['accuracy']", "valid string"]),
         ({"data.fields": "text"}, ["data.fields is 'text'", "valid list"]),
         ({"data.fields": [3]}, ["data.fields.0 is 3", "valid string"]),
-        ({"study.soft_share": "0.5"}, ["study.soft_share is '0.5'", "valid number"]),
+        ({"study.share": "0.5"}, ["study.share is '0.5'", "valid number"]),
+        ({"study.branches": "edits"}, ["study.branches is 'edits'", "valid list"]),
+        ({"study.evaluations": 2.5}, ["study.evaluations is 2.5", "valid integer"]),
+        ({"propose.model": 3}, ["propose.model is 3", "valid string"]),
         ({"prompt.normalize": "yes"}, ["prompt.normalize is 'yes'", "valid boolean"]),
         ({"prompt.label_words": ["pos", "neg"]}, ["prompt.label_words is ['pos', 'neg']", "valid dictionary"]),
         ({"prompt.label_words": {"pos": 1, "neg": "bad"}}, ["prompt.label_words.pos is 1", "valid string"]),
@@ -254,8 +309,20 @@ def test_values_on_the_edge_are_allowed(key: str, value: Any, folder: Path) -> N
         ({"seed": -1}, ["seed is -1; it must be at least 0."]),
         ({"study.trials": 1}, ["study.trials is 1; it must be at least 2."]),
         ({"study.batch": 3}, ["study.batch is 3; it must be at least 4."]),
-        ({"study.soft_share": 0.91}, ["study.soft_share is 0.91; it must be at most 0.9."]),
-        ({"study.soft_share": float("nan")}, ["study.soft_share is nan"]),
+        ({"study.slice": 1}, ["study.slice is 1; it must be at least 2."]),
+        ({"study.evaluations": 0}, ["study.evaluations is 0; it must be at least 1."]),
+        ({"study.share": 0.0}, ["study.share is 0.0; it must be more than 0"]),
+        ({"study.share": 1.01}, ["study.share is 1.01; it must be at most 1"]),
+        ({"study.share": float("nan")}, ["study.share is nan"]),
+        ({"study.level": 1.0}, ["study.level is 1.0; it must be less than 1"]),
+        ({"study.level": 0.0}, ["study.level is 0.0; it must be more than 0"]),
+        ({"study.floor": 1.1}, ["study.floor is 1.1; it must be at most 1"]),
+        ({"study.tolerance": -0.1}, ["study.tolerance is -0.1; it must be at least 0"]),
+        ({"study.steps": 0}, ["study.steps is 0; it must be at least 1."]),
+        ({"study.startup": 0}, ["study.startup is 0; it must be at least 1."]),
+        ({"study.branches": []}, ["study.branches", "at least 1"]),
+        ({"study.objectives": []}, ["study.objectives", "at least 1"]),
+        ({"propose.tokens": 0}, ["propose.tokens is 0; it must be at least 1."]),
         ({"finetune.learning_rate": 0.0}, ["finetune.learning_rate is 0.0; it must be more than 0"]),
         ({"finetune.learning_rate": 1.0}, ["finetune.learning_rate is 1.0; it must be less than 1"]),
         ({"space.demonstrations.most": 65}, ["space.demonstrations.most is 65; it must be at most 64."]),
@@ -276,6 +343,14 @@ def test_values_on_the_edge_are_allowed(key: str, value: Any, folder: Path) -> N
             ["space.demonstrations.selection.0 is 'simlar'", "'drawn'", "Did you mean 'similar'?"],
         ),
         ({"space.soft.positions": ["strat"]}, ["space.soft.positions.0 is 'strat'", "Did you mean 'start'?"]),
+        ({"study.pruner": "raceing"}, ["study.pruner is 'raceing'", "'hyperband'", "Did you mean 'racing'?"]),
+        ({"study.sampler": "nsga"}, ["study.sampler is 'nsga'", "'surrogate'", "Did you mean 'nsgaii'?"]),
+        ({"study.branches": ["edit"]}, ["study.branches.0 is 'edit'", "'infill'", "Did you mean 'edits'?"]),
+        ({"study.branches": ["words", "tunning"]}, ["study.branches.1 is 'tunning'", "Did you mean 'tuning'?"]),
+        ({"study.promote": "certian"}, ["study.promote is 'certian'", "'best'", "Did you mean 'certain'?"]),
+        ({"study.objectives": ["score", "token"]}, ["study.objectives.1 is 'token'", "Did you mean 'tokens'?"]),
+        ({"study.soft_share": 0.5}, ["study.soft_share is not a key here", "allowed are batch, branches"]),
+        ({"propose.modle": "x"}, ["propose.modle is not a key here; allowed are model, tokens", "mean 'model'?"]),
         # names that could be paths
         ({"name": ""}, ["name is ''", "allowed are letters, digits"]),
         ({"name": "../x"}, ["name is '../x'", "allowed are letters, digits"]),
@@ -296,6 +371,14 @@ def test_values_on_the_edge_are_allowed(key: str, value: Any, folder: Path) -> N
         ({"data.split": "split", "data.file": None}, ["data.split is given without data.file"]),
         ({"data.shares": [0.4, 0.3, 0.2]}, ["data.shares is [0.4, 0.3, 0.2]", "must add up to 1"]),
         ({"data.fields": ["text", "label"]}, ["data.label 'label' is also one of data.fields"]),
+        (
+            {"study.objectives": ["tokens"]},
+            ["study.objectives is ['tokens']; 'score' must be among them."],
+        ),
+        (
+            {"study.objectives": ["score", "tokens"], "study.sampler": "cmaes"},
+            ["study.sampler is 'cmaes', which knows one objective", 'or objectives = ["score"].'],
+        ),
         # templates
         ({"prompt.template": "{{ text }"}, ["prompt.template: ", "template"]),
         ({"prompt.template": "{{ text }}"}, ["prompt.template: ", "has no {{ label }}"]),
@@ -494,7 +577,7 @@ LEAVES = st.one_of(
     st.dates(),
     st.sampled_from(["accuracy", "{{ text }} {{ label }}", "data.jsonl", "text", "label", "none", "a.py:b", "\0"]),
 )
-WORDS = ["name", "data", "prompt", "space", "study", "model", "metric", "finetune", "label_words", "template", "pos"]
+WORDS = ["name", "data", "prompt", "space", "study", "propose", "model", "metric", "finetune", "label_words", "template", "pos"]
 VALUES = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
@@ -526,6 +609,10 @@ KEYS = [
     "space.demonstrations",
     "study.trials",
     "study.slice",
+    "study.share",
+    "study.branches",
+    "study.objectives",
+    "propose.model",
     "finetune.learning_rate",
 ]
 

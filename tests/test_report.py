@@ -22,12 +22,13 @@ def records(*found: events.Event) -> list[dict[str, Any]]:
     return [json.loads(json.dumps({"at": 1.0, **event.record()})) for event in found]
 
 
-def trial(number: int, kind: str, value: float, margin: float = 0.1) -> events.TrialFinished:
-    return events.TrialFinished(number, kind, value, margin, 96, 1000, 0.5, f"{number:016x}", f"text {number}")
+def trial(number: int, kind: str, value: float, margin: float = 0.1, **more: Any) -> events.TrialFinished:
+    fields = {"examples": 96, "tokens": 1000, "seconds": 0.5, "fingerprint": f"{number:016x}", "text": f"text {number}"}
+    return events.TrialFinished(number, kind, value, margin, **{**fields, **more})
 
 
-def confirmed(number: int, kind: str, value: float, margin: float = 0.1) -> events.Confirmed:
-    return events.Confirmed(number, kind, value, margin, f"{number:016x}")
+def confirmed(number: int, kind: str, value: float, margin: float = 0.1, **more: Any) -> events.Confirmed:
+    return events.Confirmed(number, kind, value, margin, f"{number:016x}", **more)
 
 
 START: list[events.Event] = [
@@ -87,23 +88,23 @@ def test_a_run_without_fine_tuning_has_no_row_for_it() -> None:
 
 def test_the_best_of_each_kind_is_the_one_that_was_best_on_all_of_dev() -> None:
     found = rows(write_report(FINISHED))
-    assert found["baseline"] == ["1", "0.5000", "0.5200", "0"]
-    assert found["discrete"] == ["3", "0.8000", "0.8300", "3"]
-    assert found["soft"] == ["2", "0.8500", "0.7900", "5"]
+    assert found["baseline"] == ["1", "0", "0.5000", "0.5200", "0"]
+    assert found["discrete"] == ["3", "0", "0.8000", "0.8300", "3"]
+    assert found["soft"] == ["2", "0", "0.8500", "0.7900", "5"]
 
 
 def test_before_confirmation_the_best_of_each_kind_is_that_of_the_search() -> None:
     found = rows(write_report(records(*START, *SEARCH)))
-    assert found["baseline"] == ["1", "0.5000", "–", "0"]
-    assert found["discrete"] == ["3", "0.9000", "–", "2"]
-    assert found["soft"] == ["2", "0.8500", "–", "5"]
+    assert found["baseline"] == ["1", "0", "0.5000", "–", "0"]
+    assert found["discrete"] == ["3", "0", "0.9000", "–", "2"]
+    assert found["soft"] == ["2", "0", "0.8500", "–", "5"]
 
 
 def test_the_best_of_a_minimized_metric_is_the_lowest() -> None:
     start = events.RunStarted("demo", False, "log_loss", False, 7, 80)
-    assert rows(write_report(records(start, *SEARCH)))["discrete"] == ["3", "0.7000", "–", "1"]
+    assert rows(write_report(records(start, *SEARCH)))["discrete"] == ["3", "0", "0.7000", "–", "1"]
     found = rows(write_report(records(start, *SEARCH, *END)))
-    assert found["discrete"] == ["3", "0.9000", "0.8100", "2"]
+    assert found["discrete"] == ["3", "0", "0.9000", "0.8100", "2"]
 
 
 def test_a_kind_without_trials_has_no_row() -> None:
@@ -260,3 +261,146 @@ def test_of_two_that_tie_the_one_with_the_larger_margin_is_the_best(maximize: bo
     assert rows(write_report(records(start, *tied)))["soft"][-1] == "2"
     ends = [confirmed(number, "soft", 0.6, margin) for number, margin in ((1, 0.1), (2, 0.2), (3, 0.5))]
     assert rows(write_report(records(start, *tied, *ends)))["soft"][-1] == "3"
+
+
+# -- the search ----------------------------------------------------------------------------------
+
+
+def sections(report: str) -> dict[str, str]:
+    """The report's sections by their titles."""
+    return dict(part.split("\n\n", 1) for part in report.split("\n## ")[1:])
+
+
+RACED: list[events.Event] = [
+    trial(0, "baseline", 0.5, branch="baseline"),
+    trial(1, "discrete", 0.6, branch="discrete", gain=0.05),
+    trial(2, "discrete", 1.0, branch="discrete", examples=8, dropped=True, gain=0.3),
+    trial(3, "discrete", 0.7, branch="edits", operator="delete", parents=(1,), gain=0.125),
+    trial(4, "discrete", 0.9, branch="edits", operator="cross", parents=(1, 2), examples=16, dropped=True),
+    trial(5, "soft", 0.65, branch="tuning", operator="tuning from text", parents=(3,)),
+    trial(6, "soft", 0.75, branch="coordinates", examples=8, dropped=True, operator="coordinates", parents=(3,)),
+    trial(7, "discrete", 0.72, branch="projection", operator="pez", parents=(5,)),
+    trial(8, "discrete", 0.8, branch="edits", operator="swap", parents=(7, 2)),
+]
+
+
+def ended(*found: events.Event, winner: int = 3) -> str:
+    return write_report(records(*START, *RACED, *found, events.WinnerChosen(winner, "discrete", 0.7, "f", "text")))
+
+
+def test_a_dropped_trial_is_counted_and_never_the_best_of_its_kind() -> None:
+    found = rows(sections(write_report(records(*START, *RACED)))["The best of each kind"])
+    assert found["discrete"] == ["6", "2", "0.8000", "–", "8"]
+    assert found["soft"] == ["2", "1", "0.6500", "–", "5"]
+
+
+def test_a_kind_whose_trials_were_all_dropped_has_no_best() -> None:
+    dropped = trial(1, "soft", 0.9, examples=8, dropped=True)
+    found = rows(write_report(records(*START, trial(0, "baseline", 0.5), dropped)))
+    assert found["soft"] == ["1", "1", "–", "–", "–"]
+
+
+def test_each_branch_is_told_with_its_evaluations_and_the_best_that_saw_all_examples() -> None:
+    told = sections(write_report(records(*START, *RACED)))["What each branch of the search did"]
+    assert rows(told)["discrete"] == ["2", "1", "104", "0.6000"]
+    assert rows(told)["edits"] == ["3", "1", "208", "0.8000"]
+    assert rows(told)["coordinates"] == ["1", "1", "8", "–"]
+    assert list(rows(told)) == [
+        "branch", "---", "baseline", "discrete", "edits", "tuning", "coordinates", "projection",
+    ]  # fmt: skip
+    assert told.rstrip().endswith("608 example evaluations, 70% of scoring every prompt on every example.")
+
+
+def test_events_without_branches_have_no_table_of_branches() -> None:
+    assert "branch" not in write_report(FINISHED)
+
+
+def test_the_lineage_of_the_winner_is_told_to_its_first_ancestor() -> None:
+    told = sections(ended(winner=8))["How the winner came about"]
+    assert told.splitlines() == [
+        "- trial 8: swap of trial 7, trial 2, +0.000 over your prompt in bounded margins",
+        "- trial 7: pez of trial 5, +0.000 over your prompt in bounded margins",
+        "- trial 2: discrete, +0.300 over your prompt in bounded margins on 8 examples",
+        "- trial 5: tuning from text of trial 3, +0.000 over your prompt in bounded margins",
+        "- trial 3: delete of trial 1, +0.125 over your prompt in bounded margins",
+        "- trial 1: discrete, +0.050 over your prompt in bounded margins",
+        "",
+    ]
+
+
+def test_a_winner_without_parents_has_no_lineage() -> None:
+    assert "How the winner came about" not in ended(winner=1)
+
+
+def test_a_very_long_lineage_is_cut() -> None:
+    chain = [trial(n, "discrete", 0.5, branch="edits", operator="swap", parents=(n - 1,)) for n in range(1, 60)]
+    winner = events.WinnerChosen(59, "discrete", 0.5, "f", "text")
+    told = sections(write_report(records(*START, trial(0, "baseline", 0.5), *chain, winner)))
+    assert told["How the winner came about"].count("- trial") == 20
+
+
+def test_the_finalists_are_told_with_estimate_and_evidence_in_the_order_of_their_scores() -> None:
+    told = ended(
+        confirmed(0, "baseline", 0.52, estimate=0.55, evidence=0.0, certain=True),
+        confirmed(3, "discrete", 0.7, estimate=0.64, evidence=5.25, certain=True),
+        confirmed(8, "discrete", 0.71, estimate=0.64, evidence=-0.5),
+    )
+    table = sections(told)["The finalists on all of dev"]
+    found = rows(table)
+    assert list(found)[2:] == ["8", "3", "0"]
+    assert found["3"] == ["edits", "0.7000", "0.6400", "5.2", "yes"]
+    assert found["8"] == ["edits", "0.7100", "0.6400", "-0.5", "no"]
+    assert found["0"] == ["baseline", "0.5200", "0.5500", "0.0", "–"]
+    assert "Score against length" not in told
+
+
+def test_a_journal_without_evidence_has_no_table_of_finalists() -> None:
+    found = records(*START, *RACED, confirmed(3, "discrete", 0.7))
+    for key in ("estimate", "evidence", "certain", "size"):
+        del found[-1][key]
+    assert "The finalists" not in write_report(found)
+    assert rows(write_report(found))["discrete"] == ["6", "2", "0.7000", "0.7000", "3"]
+
+
+@pytest.mark.parametrize(("maximize", "expected"), [(True, ["8", "3", "0"]), (False, ["0"])])
+def test_the_front_holds_those_to_which_none_is_both_as_good_and_shorter(maximize: bool, expected: list[str]) -> None:
+    start = events.RunStarted("demo", False, "some", maximize, 7, 80)
+    ends = [
+        confirmed(0, "baseline", 0.5, size=12.0),
+        confirmed(1, "discrete", 0.6, size=30.0),
+        confirmed(3, "discrete", 0.7, size=20.5),
+        confirmed(8, "discrete", 0.8, size=40.25),
+        confirmed(7, "discrete", 0.8, size=41.0),
+    ]
+    told = sections(write_report(records(start, *RACED, *ends)))["Score against length"]
+    assert [line.split(" | ")[0].strip("| ") for line in told.splitlines() if line.startswith("| ")][2:] == expected
+    assert rows(told)["0"] == ["0.5000", "12.0"]
+
+
+@pytest.mark.parametrize(
+    ("best_text", "words"),
+    [
+        (0.7, "(trial 8, swap), scores 0.7500, the best other one (trial 3) 0.7000: vectors improved on text here."),
+        (0.75, "(trial 8, swap), scores 0.7500, the best other one (trial 3) 0.7500: vectors did not improve on text"),
+    ],
+)
+def test_text_with_vectors_in_its_lineage_counts_for_the_vectors(best_text: float, words: str) -> None:
+    told = ended(
+        confirmed(0, "baseline", 0.5),
+        confirmed(3, "discrete", best_text),
+        confirmed(5, "soft", 0.6),
+        confirmed(8, "discrete", 0.75),
+    )
+    assert words in told
+
+
+def test_a_search_of_text_alone_does_not_speak_of_vectors() -> None:
+    assert "vectors" not in ended(confirmed(0, "baseline", 0.5), confirmed(3, "discrete", 0.7))
+
+
+@pytest.mark.parametrize("size", range(len(RACED) + 1))
+def test_a_search_killed_after_any_trial_has_a_report(size: int) -> None:
+    report = write_report(records(*START, *RACED[:size]))
+    assert "there is no verdict yet" in report
+    assert ("What each branch of the search did" in report) == (size > 0)
+    assert "\n\n\n" not in report

@@ -11,7 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from autoprompt.predict import predict
 from autoprompt.results import read_journal
@@ -44,10 +48,12 @@ dimensions = 4
 [study]
 trials = {trials}
 batch = 4
-slice = 10
-soft_share = 0.5
+slice = 8
+startup = 4
 generations = 2
+steps = 8
 finalists = 3
+{study}
 [finetune]
 method = "{method}"
 epochs = 2
@@ -59,18 +65,19 @@ def written(
     folder: Path,
     model: Path,
     rows: list[dict[str, str]],
-    trials: int = 13,
+    trials: int = 29,
     metric: str = "accuracy",
     method: str = "lora",
+    study: str = "",
 ) -> Path:
-    """A space file and its data in `folder`."""
+    """A space file and its data in `folder`. study: more lines of [study]."""
     folder.mkdir(parents=True, exist_ok=True)
     key = next(k for k in rows[0] if k != "text")
     lines = [json.dumps({"text": row["text"], "topic": row[key]}) for row in rows]
     (folder / "topics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     words = "\n".join(f'{label} = "{label}"' for label in sorted({row[key] for row in rows}))
     path = folder / "topics.toml"
-    text = SPACE.format(model=model, metric=metric, words=words, trials=trials, method=method)
+    text = SPACE.format(model=model, metric=metric, words=words, trials=trials, method=method, study=study)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -90,9 +97,10 @@ def finished(*arguments: object, cwd: Path) -> tuple[int, str, str]:
 
 
 def trials_of(folder: Path) -> list[tuple[Any, ...]]:
-    """Kind, fingerprint and value of each trial, by number, each once."""
+    """What each trial was and what it got, dropped ones included, by number, each once."""
     found = {e["number"]: e for e in read_journal(folder / "events.jsonl") if e["event"] == "TrialFinished"}
-    return [(found[n]["kind"], found[n]["fingerprint"], found[n]["value"]) for n in sorted(found)]
+    keys = ("kind", "branch", "operator", "parents", "fingerprint", "value", "examples", "dropped")
+    return [(n, *(found[n][key] for key in keys)) for n in sorted(found)]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +122,21 @@ def test_a_run_leaves_everything_that_it_promises(done: Path) -> None:
     assert low <= result["winner"]["test"] - result["baseline"]["test"] <= high
     assert result["verdict"] in {"improved", "no improvement", "worse"}
     assert result["trials"]["baseline"] == {"complete": 1}
-    assert result["trials"]["soft"]["complete"] >= 4
+    assert sum(result["trials"]["soft"].values()) == 8
+    assert sum(n for states in result["trials"].values() for n in states.values()) == 29
+    assert sum(states.get("pruned", 0) for states in result["trials"].values()) >= 8
+    first = ("baseline", "discrete", "edits", "demonstrations", "tuning", "coordinates", "words", "gradients")
+    assert tuple(result["branches"]) == first
+    assert {branch: sum(states.values()) for branch, states in result["branches"].items()} == {
+        **dict.fromkeys(first, 4),
+        "baseline": 1,
+    }
+    assert 18 + 28 * 8 < result["evaluations"] < 29 * 18
+    winner = result["winner"]
+    assert (winner["branch"] in first, isinstance(winner["operator"], str)) == (True, True)
+    assert all(parent < winner["trial"] for parent in winner["parents"])
+    assert 0.0 <= winner["estimate"] <= 1.0
+    assert isinstance(winner["evidence"], float)
     assert set(result["seconds"]) == {"search", "confirm", "verdict", "finetune", "export"}
     assert result["tokens"] > 0
     assert result["test_openings"] == 2
@@ -123,8 +145,27 @@ def test_a_run_leaves_everything_that_it_promises(done: Path) -> None:
     report = (done / "results/topics/report.md").read_text()
     assert "| discrete |" in report
     assert "| soft |" in report
-    winner = done / "results/topics/winner"
-    assert {"prompt.json", "prompt.txt", "README.md", "autoprompt.json"} <= {p.name for p in winner.iterdir()}
+    assert "| coordinates | 4 |" in report
+    exported = done / "results/topics/winner"
+    assert {"prompt.json", "prompt.txt", "README.md", "autoprompt.json"} <= {p.name for p in exported.iterdir()}
+
+
+def test_a_dropped_trial_is_pruned_in_optunas_study(done: Path) -> None:
+    storage = JournalStorage(JournalFileBackend(str(done / "results/topics/study.journal")))
+    study = optuna.load_study(study_name="autoprompt", storage=storage)
+    dropped = [row[-1] for row in trials_of(done / "results/topics")]
+    assert [t.state for t in study.trials] == [TrialState.PRUNED if d else TrialState.COMPLETE for d in dropped]
+    assert True in dropped
+    assert all(t.intermediate_values for t in study.trials if t.state == TrialState.PRUNED)
+
+
+def test_prompts_that_the_space_cannot_make_again_lie_beside_the_study(done: Path) -> None:
+    folder = done / "results/topics"
+    events = [e for e in read_journal(folder / "events.jsonl") if e["event"] == "TrialFinished"]
+    made = {e["fingerprint"] for e in events if e["branch"] not in ("baseline", "discrete")}
+    assert {path.stem for path in (folder / "prompts").iterdir()} == made
+    soft = {e["fingerprint"] for e in events if e["kind"] == "soft"}
+    assert {path.stem for path in (folder / "vectors").iterdir()} == soft
 
 
 def test_the_test_split_is_not_read_before_the_verdict(done: Path) -> None:
@@ -169,14 +210,14 @@ def test_the_same_run_twice_is_read_back_and_changes_nothing(done: Path) -> None
 def test_a_run_with_other_settings_refuses_the_folder_and_says_what_differs(
     done: Path, tmp_path: Path, llama_folder: Path, topics_rows: list[dict[str, str]]
 ) -> None:
-    changed = written(tmp_path, llama_folder, topics_rows, trials=17)
+    changed = written(tmp_path, llama_folder, topics_rows, trials=33)
     code, _, error = finished("run", changed, "--results", done / "results", cwd=tmp_path)
     assert code == 2
-    assert "settings.study.trials: 13 -> 17" in error
+    assert "settings.study.trials: 29 -> 33" in error
     assert "another --name" in error
 
 
-@pytest.mark.parametrize("kills", [(2,), (5, 9)])
+@pytest.mark.parametrize("kills", [(14,), (7, 18)])
 def test_a_run_killed_with_9_goes_on_to_the_same_trials_and_winner(
     done: Path, tmp_path: Path, llama_folder: Path, topics_rows: list[dict[str, str]], kills: tuple[int, ...]
 ) -> None:
@@ -196,10 +237,13 @@ def test_a_run_killed_with_9_goes_on_to_the_same_trials_and_winner(
     code, _, error = finished("run", space, cwd=tmp_path)
     assert code == 0, error
     assert trials_of(folder)[: len(acknowledged)] == acknowledged
-    assert sorted(trials_of(folder)) == sorted(trials_of(done / "results/topics"))
+    assert trials_of(folder) == trials_of(done / "results/topics")
     first, second = (json.loads((f / "results/topics/result.json").read_text()) for f in (done, tmp_path))
-    assert second["winner"]["fingerprint"] == first["winner"]["fingerprint"]
+    assert second["winner"] == first["winner"]
     assert second["baseline"] == first["baseline"]
+    assert [second[key] for key in ("trials", "branches", "evaluations")] == [
+        first[key] for key in ("trials", "branches", "evaluations")
+    ]
     assert second["tuned"]["test"] == first["tuned"]["test"]
 
 
@@ -218,7 +262,11 @@ def test_ctrl_c_stops_with_130_and_the_same_command_goes_on(
     assert "The same command goes on from here" in error
     assert "Traceback" not in error
     assert finished("run", space, cwd=tmp_path)[0] == 0
-    assert sorted(trials_of(tmp_path / "results/topics")) == sorted(trials_of(done / "results/topics"))
+    assert trials_of(tmp_path / "results/topics") == trials_of(done / "results/topics")
+
+
+# one batch of each, and of every batch someone sees all examples
+BOTH_KINDS = 'branches = ["discrete", "tuning", "coordinates"]\nshare = 1.0'
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5", "bert", "roberta"])
@@ -226,7 +274,8 @@ def test_the_whole_job_runs_for_every_family(
     family: str, model_folders: dict[str, Path], topics_rows: list[dict[str, str]], tmp_path: Path
 ) -> None:
     method = "full" if family == "bert" else "lora"
-    result = run(written(tmp_path, model_folders[family], topics_rows, method=method), results=tmp_path / "results")
+    space = written(tmp_path, model_folders[family], topics_rows, 13, method=method, study=BOTH_KINDS)
+    result = run(space, results=tmp_path / "results")
     assert set(result.values["best_by_kind"]) == {"baseline", "discrete", "soft"}
     found = predict(result.folder / "winner", result.folder / "test.jsonl")
     assert found.value == result.values["tuned" if found.part == "tuned" else "winner"]["test"]
@@ -320,7 +369,8 @@ def test_a_very_long_and_a_strange_example_do_not_stop_a_run(
     ]
     rows = [*topics_rows, *({"text": text, key: topics_rows[0][key]} for text in strange)]
     result = run(written(tmp_path, llama_folder, rows, 5, method="none"), results=tmp_path / "results")
-    assert result.values["trials"]["discrete"] == {"complete": 4}
+    assert sum(result.values["trials"]["discrete"].values()) == 4
+    assert set(result.values["trials"]["discrete"]) <= {"complete", "pruned"}
     notices = [e["message"] for e in read_journal(result.folder / "events.jsonl") if e["event"] == "Notice"]
     assert any("shortened to the model's window" in message for message in notices)
 
@@ -330,6 +380,6 @@ def test_a_real_pretrained_model_runs_where_one_is_at_hand(topics_rows: list[dic
     model = next(iter(sorted((shared / "models").glob("TinyStories*"))), None)
     if model is None:
         pytest.skip("no pretrained model at hand")
-    result = run(written(tmp_path, model, topics_rows, 13), results=tmp_path / "results")
+    result = run(written(tmp_path, model, topics_rows, 13, study=BOTH_KINDS), results=tmp_path / "results")
     assert result.values["trials"]["discrete"]["complete"] > 0
     assert result.values["trials"]["soft"]["complete"] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from autoprompt.prompt import Prompt
 from autoprompt.scorer import Scorer
 from autoprompt.soft import Array
 from autoprompt.space import DemonstrationSpace, SoftSpace, Space
-from autoprompt.study import Study, StudyOptions, confirm, finalists, search
+from autoprompt.study import Study, StudyOptions, confirm, finalists, pareto_front, search
 from autoprompt.study.trials import Trials
 
 OPTIONS = StudyOptions(trials=37, batch=4, slice=8, generations=2, startup=4, steps=8, finalists=3)
@@ -289,3 +290,130 @@ def test_vectors_lie_beside_the_study_and_not_in_it(
     reopened = Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5)
     first: Array = study.trials.prompt(soft[0]).soft.vectors  # type: ignore[union-attr]
     assert (reopened.trials.prompt(soft[0]).soft.vectors == first).all()  # type: ignore[union-attr]
+
+
+# -- what may be chosen ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [
+        ("tpe", "none"),
+        ("cmaes", "successive_halving"),
+        ("nsgaii", "hyperband"),
+        ("random", "wilcoxon"),
+        ("gp", "racing"),
+    ],
+)
+def test_every_sampler_and_pruner_by_name_reaches_the_same_trials_after_a_kill(
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, sampler: str, pruner: str
+) -> None:
+    options = StudyOptions(
+        trials=25, batch=4, slice=8, sampler=sampler, pruner=pruner, branches=("discrete", "edits"), startup=4
+    )
+    whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, options, None, 5)
+    whole.run()
+    scorer = Dying(model, accuracy, **remembering(model, tmp_path))
+    scorer.left = 20
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        Study(space, scorer, examples, options, tmp_path, 5).run()
+    resumed = Study(space, Scorer(model, accuracy, **remembering(model, tmp_path)), examples, options, tmp_path, 5)
+    resumed.run()
+    assert told(resumed) == told(whole)
+    assert len(told(whole)) == 25
+    dropped = sum(states.get("pruned", 0) for states in whole.counts().values())
+    assert (dropped > 0) == (pruner != "none")
+
+
+def test_an_unknown_sampler_and_an_unknown_branch_name_the_nearest(
+    model: LanguageModel, space: Space, examples: list[Example]
+) -> None:
+    scorer = Scorer(model, accuracy)
+    with pytest.raises(StudyError, match=r"The sampler is 'tpf'; allowed are surrogate, tpe.*tpe"):
+        Study(space, scorer, examples, StudyOptions(sampler="tpf"))
+    with pytest.raises(StudyError, match=r"The branch is 'edit'; allowed are discrete.*edits"):
+        Study(space, scorer, examples, StudyOptions(branches=("edit",)))
+
+
+def test_branches_that_can_do_nothing_are_an_error_where_no_other_is_left(
+    model: LanguageModel, examples: list[Example]
+) -> None:
+    labels = sorted({e.label for e in examples})
+    plain = Space(Prompt("{{ text }}\n{{ label }}", {label: label for label in labels}))
+    with pytest.raises(StudyError, match=r"None of the branches tuning, projection can do anything"):
+        Study(plain, Scorer(model, accuracy), examples, StudyOptions(branches=("tuning", "projection")))
+
+
+def test_a_space_that_is_exhausted_leaves_the_trials_to_the_other_branches(
+    model: LanguageModel, examples: list[Example]
+) -> None:
+    labels = sorted({e.label for e in examples})
+    baseline = Prompt("{{ text }}\nTopic: {{ label }}", {label: label for label in labels}, "Name the topic.")
+    narrow = Space(baseline, instructions=("Name the topic.", "Which topic is it?"), pool=tuple(examples[30:]))
+    study = Study(narrow, Scorer(model, accuracy), examples[:30], StudyOptions(trials=18, batch=4), None, 5)
+    study.run()
+    counts = study.counts_by_branch()
+    assert sum(counts["discrete"].values()) == 1
+    assert sum(counts["edits"].values()) >= 4
+    assert sum(sum(states.values()) for states in counts.values()) == 18
+
+
+def test_a_budget_of_evaluations_ends_the_search(model: LanguageModel, space: Space, examples: list[Example]) -> None:
+    options = StudyOptions(trials=1000, evaluations=400, batch=4, branches=("discrete",), startup=4)
+    study = Study(space, Scorer(model, accuracy), examples, options, None, 5)
+    study.run()
+    assert 400 <= study.evaluations() <= 400 + 4 * len(examples)
+
+
+def test_with_two_objectives_the_study_has_both_and_the_winner_is_short(
+    model: LanguageModel, space: Space, examples: list[Example]
+) -> None:
+    options = StudyOptions(
+        trials=37, batch=4, branches=("discrete", "edits"), startup=8, objectives=("score", "tokens"), tolerance=1.0
+    )
+    scorer = Scorer(model, accuracy)
+    study = Study(space, scorer, examples, options, None, 5)
+    found = study.run()
+    assert [direction.name for direction in study.study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert all(c.size > 0 for c in found)
+    assert all(
+        t.values == [t.user_attrs["score"]["value"], t.user_attrs["score"]["size"]] for t in study.study.best_trials
+    )
+    front = pareto_front(found)
+    assert [c.value for c in front] == sorted((c.value for c in front), reverse=True)
+    assert [c.size for c in front] == sorted((c.size for c in front), reverse=True)
+    confirmed = study.confirm(found)
+    assert {c.number for c in front} <= {c.number for c in confirmed}
+    assert confirmed[0].size == min(c.size for c in confirmed)  # everything is within a tolerance of 1
+
+
+def test_where_only_what_is_certain_is_promoted_the_baseline_wins_by_default(
+    model: LanguageModel, space: Space, examples: list[Example]
+) -> None:
+    scorer = Scorer(model, accuracy)
+    options = replace(OPTIONS, promote="certain", branches=("discrete",), trials=13)
+    study = Study(space, scorer, examples, options, None, 5)
+    confirmed = study.confirm(study.run())
+    assert confirmed[0].certain
+    assert confirmed[0].kind == "baseline" or confirmed[0].evidence > 0
+
+
+def test_vectors_start_as_the_text_of_the_best_prompt_and_go_back_to_text(
+    model: LanguageModel, space: Space, examples: list[Example]
+) -> None:
+    options = replace(OPTIONS, trials=41, branches=("discrete", "tuning", "projection"), startup=8)
+    study = Study(space, Scorer(model, accuracy), examples, options, None, 5)
+    study.run()
+    trials = study.trials.all()
+    tuned = [t for t in trials if t.user_attrs["branch"] == "tuning"]
+    assert {t.user_attrs["operator"] for t in tuned} <= {
+        "tuning from text",
+        "tuning from structure",
+        "tuning from soft",
+    }
+    assert all(trials[t.user_attrs["parents"][0]].user_attrs["batch"] < t.user_attrs["batch"] for t in tuned)
+    steps = [t.user_attrs["step"] for t in tuned if t.user_attrs["run"] == 0]
+    assert steps == sorted(set(steps))
+    back = [t for t in trials if t.user_attrs["branch"] == "projection"]
+    assert all(t.user_attrs["kind"] == "discrete" for t in back)
+    assert all(trials[t.user_attrs["parents"][0]].user_attrs["kind"] == "soft" for t in back)

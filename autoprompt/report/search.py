@@ -19,7 +19,7 @@ def search_sections(seen: Seen, maximize: bool) -> list[str]:
         _best_of_each_kind(trials, confirmed, maximize),
         _soft_against_discrete(trials, confirmed, maximize),
         _finalists(trials, confirmed, maximize),
-        _front(trials, confirmed, maximize),
+        _front(confirmed, maximize),
         _branches(trials, maximize),
         _lineage(trials, seen),
     ]
@@ -61,21 +61,34 @@ def _best_of_each_kind(trials: Sequence[Record], confirmed: Mapping[int, Record]
 
 
 def _soft_against_discrete(trials: Sequence[Record], confirmed: Mapping[int, Record], maximize: bool) -> str:
-    """Whether vectors, or text made of vectors, improved on the best prompt that was found as text."""
+    """Whether vectors, or text with vectors in its lineage, improved on the best prompt that is text alone."""
     by_number = {t["number"]: t for t in trials}
-    scored = [(event, by_number.get(event["number"], {})) for event in confirmed.values()]
-    text = [e for e, t in scored if e["kind"] != "soft" and t.get("branch") != "projection"]
-    other = [e for e, t in scored if e["kind"] == "soft" or t.get("branch") == "projection"]
+    text = [event for event in confirmed.values() if not _of_vectors(event["number"], by_number)]
+    other = [event for event in confirmed.values() if _of_vectors(event["number"], by_number)]
     if not text or not other:
         return ""
     best, made = (min(group, key=lambda event: rank(event, maximize)) for group in (text, other))
     better = made["value"] > best["value"] if maximize else made["value"] < best["value"]
     origin = by_number[made["number"]].get("operator") or made["kind"]
     return (
-        f"On all of dev the best prompt of vectors, or text made of them (trial {made['number']}, {origin}), scores "
-        f"{made['value']:.4f}, the best other text (trial {best['number']}) {best['value']:.4f}: vectors "
+        f"On all of dev the best prompt with vectors, or with text made of them (trial {made['number']}, {origin}), "
+        f"scores {made['value']:.4f}, the best other one (trial {best['number']}) {best['value']:.4f}: vectors "
         f"{'improved on text' if better else 'did not improve on text'} here."
     )
+
+
+def _of_vectors(number: int, by_number: Mapping[int, Record]) -> bool:
+    """Whether a trial is a soft prompt, or one of its ancestors was."""
+    queue, met = [number], set[int]()
+    while queue:
+        trial = by_number.get(queue.pop())
+        if trial is None or trial["number"] in met:
+            continue
+        if trial["kind"] == "soft":
+            return True
+        met.add(trial["number"])
+        queue += trial.get("parents", ())
+    return False
 
 
 def _finalists(trials: Sequence[Record], confirmed: Mapping[int, Record], maximize: bool) -> str:
@@ -84,23 +97,24 @@ def _finalists(trials: Sequence[Record], confirmed: Mapping[int, Record], maximi
     lines = [
         "## The finalists on all of dev",
         "",
-        "The estimate is the score, shrunk toward the group so that luck is not crowned. The evidence is the log "
-        "wealth of a bet against your prompt; a finalist may win only where it is beyond what a search among equal "
-        "prompts shows.",
+        "The estimate is the score, shrunk toward the group's mean as far as the choice of examples explains the "
+        "differences. The evidence is the log wealth of a bet that the prompt is better than yours; it is beyond luck "
+        "where a search among equally good prompts would seldom show as much.",
         "",
-        "| trial | from | score | estimate | evidence | may win |",
+        "| trial | from | score | estimate | evidence | beyond luck |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     branch = {t["number"]: t.get("branch", "") for t in trials}
-    for event in sorted(confirmed.values(), key=lambda event: rank({**event, "value": event["estimate"]}, maximize)):
+    for event in sorted(confirmed.values(), key=lambda event: rank(event, maximize)):
+        sure = "–" if event["kind"] == "baseline" else "yes" if event["certain"] else "no"
         lines.append(
             f"| {event['number']} | {branch.get(event['number'], '')} | {event['value']:.4f} | "
-            f"{event['estimate']:.4f} | {event['evidence']:.1f} | {'yes' if event['certain'] else 'no'} |"
+            f"{event['estimate']:.4f} | {event['evidence']:.1f} | {sure} |"
         )
     return "\n".join(lines)
 
 
-def _front(trials: Sequence[Record], confirmed: Mapping[int, Record], maximize: bool) -> str:
+def _front(confirmed: Mapping[int, Record], maximize: bool) -> str:
     """The Pareto front of score and rendered tokens, where both were objectives."""
     sized = [event for event in confirmed.values() if event.get("size")]
     if not sized:
@@ -112,8 +126,8 @@ def _front(trials: Sequence[Record], confirmed: Mapping[int, Record], maximize: 
     lines = [
         "## Score against length",
         "",
-        "No other finalist is both as good and shorter. The winner is the shortest of those that may win and are "
-        "within the tolerance of the best estimate.",
+        "To none of these is another finalist both as good and shorter. The winner is the shortest of those whose "
+        "estimates are within the tolerance of the best (with `promote = \"certain\"`, of those beyond luck).",
         "",
         "| trial | score | rendered tokens |",
         "| --- | --- | --- |",
@@ -159,6 +173,8 @@ def _lineage(trials: Sequence[Record], seen: Seen) -> str:
         parents = list(trial.get("parents", ()))
         made = trial.get("operator") or trial.get("branch") or trial["kind"]
         source = f" of {', '.join(f'trial {p}' for p in parents)}" if parents else ""
-        lines.append(f"- trial {number}: {made}{source}, {trial['gain']:+.3f} over your prompt in bounded margins")
+        gain = f"{trial.get('gain', 0.0):+.3f} over your prompt in bounded margins"
+        few = f" on {trial['examples']} examples" if trial.get("dropped") else ""
+        lines.append(f"- trial {number}: {made}{source}, {gain}{few}")
         queue += parents
     return "## How the winner came about\n\n" + "\n".join(lines) if len(lines) > 1 else ""

@@ -78,8 +78,12 @@ class Study:
             if trial.state.is_finished() and trial.number not in self.heard:
                 self._announce(trial)
         while batch := self.ask():
-            for runner in self.raced(batch):
+            raced = self.raced(batch)
+            for runner in raced:
                 self.tell(runner)
+            for runner in raced:  # not before all are told: two may have the same prompt
+                if runner.fate != "stays":
+                    self.scorer.forget(self.trials.prompt(runner.trial))
             self._check_failures()
         return self.candidates()
 
@@ -121,7 +125,8 @@ class Study:
 
     def _turn_of(self, names: Sequence[str], history: History) -> str:
         """The branch of a batch: the space itself until it is known a little, then whoever earns."""
-        if "discrete" in names and len(history.told) <= self.options.startup:
+        exhausted = any(turn.branch == "discrete" for _, turn in history.empty)
+        if "discrete" in names and not exhausted and len(history.told) <= self.options.startup:
             return "discrete"
         turns = [turn for turn in history.turns() if turn.branch in names]
         return next_branch(names, turns, self.seed, self.options.floor)
@@ -158,10 +163,7 @@ class Study:
                 lane, score.loss, score.margin, float(advantage.mean()), noise, runner.looks,
                 self.scorer.work(prompt, self.examples[:seen]), round(runner.tokens), runner.seconds,
             )  # fmt: skip
-            complete = seen == len(self.examples)
-            self.trials.tell(trial, told, complete)
-            if not complete:
-                self.scorer.forget(prompt)
+            self.trials.tell(trial, told, complete=seen == len(self.examples))
         self._announce(self.trials.all()[trial.number])
 
     def _announce(self, trial: FrozenTrial) -> None:

@@ -34,7 +34,7 @@ from tasks import SEED, TASKS
 
 from autoprompt.soft import seed_of
 
-__all__ = ["RULES", "Played", "Rule", "baseline_of_the_floor", "play"]
+__all__ = ["RULES", "Correct", "Margins", "Order", "Played", "Rule", "as_is", "baseline_of_the_floor", "play"]
 
 Margins: TypeAlias = NDArray[np.float32]  # (P, n)
 # the chosen prompt, and how many evaluations it took; the first prompt is the baseline
@@ -213,6 +213,13 @@ RULES: dict[str, Rule] = {
 
 # -- playing ---------------------------------------------------------------------------------
 
+Order: TypeAlias = Callable[[NDArray[np.int64], int], NDArray[np.int64]]  # columns, and the seed
+
+
+def as_is(columns: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """At random, as they were drawn."""
+    return columns
+
 
 @dataclass(frozen=True)
 class Played:
@@ -222,15 +229,20 @@ class Played:
     regret: NDArray[np.float64]
 
 
-def play(table: Table, name: str, rule: Rule, seeds: int = 20, prompts: int = 100, selection: int = 250) -> Played:
-    """Play a rule. Prompts and columns depend on the seed alone, the rule's own draws on its name too."""
+def play(
+    table: Table, name: str, rule: Rule, seeds: int = 20, prompts: int = 100, selection: int = 250, order: Order = as_is
+) -> Played:
+    """Play a rule. Prompts and columns depend on the seed alone, the rule's own draws on its name too.
+
+    order: the order in which the rule is shown the selection columns.
+    """
     used, regret = np.empty(seeds), np.empty(seeds)
     for seed in range(seeds):
         rng = np.random.default_rng(seed_of(SEED, "play", table.name, seed))
         others = rng.permutation(np.delete(np.arange(len(table.prompts)), table.baseline))
         rows = np.array([table.baseline, *others[: prompts - 1]])
         columns = rng.permutation(table.correct.shape[1])
-        seen, test = np.ix_(rows, columns[:selection]), np.ix_(rows, columns[selection:])
+        seen, test = np.ix_(rows, order(columns[:selection], seed)), np.ix_(rows, columns[selection:])
         own = np.random.default_rng(seed_of(SEED, "rule", name, table.name, seed))
         chosen, evaluations = rule(table.correct[seen], table.margins[seen], own)
         accuracy = table.correct[test].mean(1)

@@ -42,7 +42,7 @@ from autoprompt.prompt import Prompt
 from autoprompt.scorer import Scorer
 from autoprompt.space import Drawn
 
-__all__ = ["CACHE", "Table", "load_or_record", "read_table"]
+__all__ = ["CACHE", "Table", "load_or_record", "load_table", "read_table"]
 
 CACHE = Path(tempfile.gettempdir()) / "autoprompt-tables"
 CHUNK = 25  # prompts that are scored in one call; bounds what is held in memory
@@ -97,23 +97,38 @@ def read_table(path: Path) -> Table:
         return Table(margins=found["margins"], likelihoods=found["likelihoods"], correct=found["correct"], **about)
 
 
-def load_or_record(
+def load_table(
     task: Task, prompts: int = 500, examples: int | None = None, seed: int = SEED, cache: Path = CACHE
-) -> Table:
-    """The task's table from the cache, or recorded now.
+) -> Table | None:
+    """The task's table from the cache; None when there is none, or one of another task, model, size or seed.
 
     examples: how many columns; None takes all that the task has for it.
     """
-    columns = task.replay.examples[:examples]
-    drawn = draw(task.replay, prompts, seed)
-    identity = [task.model.identity, fingerprint(columns), [prompt.fingerprint for _, prompt in drawn]]
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     path = cache / f"{task.name}.npz"
-    if path.exists() and (found := read_table(path)).key == key:
-        return found
-    table = _record(task, drawn, len(columns), seed, key)
-    table.write(path)
-    return table
+    if not path.exists():
+        return None
+    found = read_table(path)
+    return found if found.key == _key(task, draw(task.replay, prompts, seed), examples) else None
+
+
+def load_or_record(
+    task: Task, prompts: int = 500, examples: int | None = None, seed: int = SEED, cache: Path = CACHE
+) -> Table:
+    """The task's table from the cache, or recorded now; see `load_table`."""
+    found = load_table(task, prompts, examples, seed, cache)
+    if found is None:
+        drawn = draw(task.replay, prompts, seed)
+        columns = len(task.replay.examples[:examples])
+        found = _record(task, drawn, columns, seed, _key(task, drawn, examples))
+        found.write(cache / f"{task.name}.npz")
+    return found
+
+
+def _key(task: Task, drawn: Sequence[tuple[Params, Prompt]], examples: int | None) -> str:
+    """What a table is recorded from: the model, the columns and the prompts."""
+    columns = fingerprint(task.replay.examples[:examples])
+    identity = [task.model.identity, columns, [prompt.fingerprint for _, prompt in drawn]]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
 # -- drawing ---------------------------------------------------------------------------------
