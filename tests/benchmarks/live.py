@@ -19,8 +19,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
+from curves import METHODS, OURS, STARTING, summary
 from numpy.typing import NDArray
-from record import bar
 from tasks import Task, load_task
 
 from autoprompt.data import Example
@@ -29,19 +29,18 @@ from autoprompt.prompt import Prompt
 from autoprompt.scorer import Scorer
 from autoprompt.study import Study, StudyOptions
 
-__all__ = ["OURS", "Plan", "bars_of_live", "draw_curves", "live", "mean_curve"]
+__all__ = ["Plan", "live"]
 
-OURS, TPE, RANDOM, STARTING = "ours", "tpe", "random", "best of the starting prompts"
 _CHUNK = 25  # prompts that are scored in one call
 
 
 @dataclass(frozen=True)
 class Plan:
-    """seeds: searches of each method. full: full evaluations of dev that a search may spend. dev, test: examples
-    at most."""
+    """seeds: searches of each method. full: evaluations that a search may spend, in passes over dev; 1 for the
+    baseline and 8 a batch is what searches without a race can stop at. dev, test: examples at most."""
 
     seeds: int = 5
-    full: int = 60
+    full: int = 65
     dev: int = 300
     test: int = 1000
 
@@ -65,8 +64,23 @@ def options_of(method: str, evaluations: int) -> StudyOptions:
     )  # fmt: skip
 
 
+class Counting(Scorer):
+    """Counts what is scored beside the budget: (prompt, training example) pairs, which proposers learn from."""
+
+    def __init__(self, task: Task, engine: Engine) -> None:
+        super().__init__(task.model, task.metric)
+        self.engine = engine
+        self._pool = {example.key: at for at, example in enumerate(task.space.pool)}
+        self.beside: set[tuple[str, int]] = set()
+
+    def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[NDArray[np.float64]]:
+        found = [self._pool[example.key] for example in examples if example.key in self._pool]
+        self.beside |= {(prompt.fingerprint, at) for prompt in prompts for at in found}
+        return super().log_likelihoods(prompts, examples)
+
+
 class Bench:
-    """A task with one engine for all of its searches. Only scores that a single search needs are kept elsewhere."""
+    """A task with one engine for all of its searches; what a single search keeps goes with its scorer."""
 
     def __init__(self, task: Task, plan: Plan) -> None:
         self.task, self.plan = task, plan
@@ -77,10 +91,8 @@ class Bench:
         self._test = task.splits.test.open("the search benchmark", lambda reason: None)[: plan.test]
         self._on_test: dict[str, float] = {}
 
-    def scorer(self) -> Scorer:
-        scorer = Scorer(self.task.model, self.task.metric)
-        scorer.engine = self.engine
-        return scorer
+    def scorer(self) -> Counting:
+        return Counting(self.task, self.engine)
 
     def values(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[tuple[float, float]]:
         """(metric, mean margin) of each."""
@@ -107,22 +119,22 @@ class Bench:
         prompts += [_with(space.baseline, space.templates[0], text, own) for text in space.instructions[1:]]
         found = self.values(prompts, self.dev)
         best = max(range(len(prompts)), key=lambda at: (found[at], -at))
-        tests = self.on_test(prompts)
+        baseline, chosen = self.on_test([prompts[0], prompts[best]])
         return {
             "prompts": len(prompts),
             "evaluations": len(prompts) * len(self.dev),
             "dev": found[best][0],
-            "test": tests[best],
+            "test": chosen,
             "baseline_dev": found[0][0],
-            "baseline_test": tests[0],
-            "best_on_test": max(tests),
+            "baseline_test": baseline,
         }
 
     def search(self, method: str, seed: int) -> dict[str, Any]:
         """One search: what it found, and its course."""
         began = time.perf_counter()
         budget = self.plan.full * len(self.dev)
-        study = Study(self.task.space, self.scorer(), self.dev, options_of(method, budget), seed=seed)
+        scorer = self.scorer()
+        study = Study(self.task.space, scorer, self.dev, options_of(method, budget), seed=seed)
         course: list[Incumbent] = []
         while batch := study.ask():
             for runner in study.raced(batch):
@@ -136,6 +148,7 @@ class Bench:
             "dev": winner.value,
             "test": tests[-1],
             "evaluations": study.evaluations(),
+            "beside": len(scorer.beside),
             "tokens": course[-1].tokens,
             "seconds": round(seconds, 1),
             "kind": winner.kind,
@@ -179,14 +192,14 @@ def live(name: str, data: Path, plan: Plan) -> dict[str, Any]:
         f"{starting['baseline_test']:.3f}   {time.perf_counter() - started:.0f} s",
         flush=True,
     )
-    runs: dict[str, list[dict[str, Any]]] = {RANDOM: [], TPE: [], OURS: []}
+    runs: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
     for seed in range(plan.seeds):
         for method, found in runs.items():
             started = time.perf_counter()
             found.append({"seed": seed, **bench.search(method, seed)})
             print(
                 f"live      {name:10} {method:8} seed {seed}: dev {found[-1]['dev']:.3f}, test {found[-1]['test']:.3f}, "
-                f"{found[-1]['evaluations']:,} evaluations by {_shown(found[-1]['branches'])}   "
+                f"{found[-1]['evaluations']:,} evaluations (+{found[-1]['beside']:,} in training) by {_shown(found[-1]['branches'])}   "
                 f"{time.perf_counter() - started:.0f} s",
                 flush=True,
             )
@@ -201,85 +214,3 @@ def live(name: str, data: Path, plan: Plan) -> dict[str, Any]:
 
 def _shown(branches: dict[str, dict[str, int]]) -> str:
     return ", ".join(f"{name} {sum(states.values())}" for name, states in branches.items() if name != "baseline")
-
-
-# -- what comes of it ------------------------------------------------------------------------
-
-
-def mean_curve(
-    runs: Sequence[dict[str, Any]], axis: str = "evaluations", of: str = "test"
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """x (n,) at which anything changed in any run, and the values (runs, n) there; curves are steps."""
-    curves = [run["curve"] for run in runs]
-    begin = max(curve[axis][0] for curve in curves)
-    x = np.unique([at for curve in curves for at in curve[axis] if at >= begin])
-    rows = [np.array(c[of])[np.searchsorted(c[axis], x, side="right") - 1] for c in curves]
-    return x.astype(np.float64), np.array(rows)
-
-
-def _reached(runs: Sequence[dict[str, Any]], goal: float, whole: float, axis: str = "evaluations") -> float:
-    """The first x at which the mean test accuracy is `goal`, as a share of `whole`; 2 if that is never."""
-    x, values = mean_curve(runs, axis)
-    there = x[values.mean(0) >= goal - 1e-9]
-    return round(float(there[0] / whole), 4) if len(there) else 2.0
-
-
-def summary(measured: dict[str, Any]) -> dict[str, Any]:
-    """Means over the seeds, the standard error of ours minus the others', and how early ours is as good."""
-    runs = measured["runs"]
-    tests = {method: np.array([run["test"] for run in found]) for method, found in runs.items()}
-    finals = {method: float(values.mean()) for method, values in tests.items()}
-    tokens = float(np.mean([run["tokens"] for run in runs[TPE]]))
-    few = len(tests[OURS]) < 2
-    return {
-        "test": {method: round(value, 4) for method, value in finals.items()},
-        "test_deviation": {method: round(float(values.std()), 4) for method, values in tests.items()},
-        "dev": {method: round(float(np.mean([run["dev"] for run in found])), 4) for method, found in runs.items()},
-        "ours_minus": {
-            method: {
-                "mean": round(finals[OURS] - finals[method], 4),
-                "error": 0.0 if few else round(float((tests[OURS] - tests[method]).std(ddof=1) / len(runs[OURS]) ** 0.5), 4),
-            }
-            for method in (TPE, RANDOM)
-        },
-        "to_tpe": _reached(runs[OURS], finals[TPE], measured["budget"]),
-        "to_random": _reached(runs[OURS], finals[RANDOM], measured["budget"]),
-        "to_tpe_in_tokens": _reached(runs[OURS], finals[TPE], tokens, "tokens"),
-    }  # fmt: skip
-
-
-def bars_of_live(tasks: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """On the tasks that were searched; of all five, random search may win one."""
-    found = [task["summary"] for task in tasks.values()]
-    below = sum(task["summary"]["test"][OURS] < task["starting"]["test"] for task in tasks.values())
-    above = sum(one["test"][OURS] > one["test"][RANDOM] for one in found)
-    median = float(np.median([one["to_tpe"] for one in found]))
-    return {
-        "live, evaluations to reach tpe's final test accuracy, median over tasks": bar(median, 0.15, at_most=True),
-        "live, tasks below the best starting prompt": bar(below, 0, at_most=True),
-        "live, tasks above random": bar(above, 4 if len(tasks) == 5 else len(tasks)),
-    }
-
-
-def draw_curves(tasks: dict[str, Any], path: Path) -> None:
-    """The anytime curves, one panel a task: the mean over the seeds, and their range."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, len(tasks), figsize=(4 * len(tasks), 3.6), squeeze=False, layout="constrained")
-    for panel, (name, task) in zip(panels[0], tasks.items(), strict=True):
-        starting = task["starting"]
-        panel.axhline(starting["test"], color="0.4", linestyle=":", label=STARTING)
-        for method, color in ((RANDOM, "tab:gray"), (TPE, "tab:orange"), (OURS, "tab:blue")):
-            x, values = mean_curve(task["runs"][method])
-            x = x / task["dev"]
-            panel.step(x, values.mean(0), where="post", color=color, label=method)
-            panel.fill_between(x, values.min(0), values.max(0), step="post", color=color, alpha=0.15, linewidth=0)
-        panel.set(title=name, xlabel="evaluations, in full passes over dev", xscale="log")
-    panels[0][0].set_ylabel("test accuracy of the best so far")
-    panels[0][0].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)

@@ -113,13 +113,14 @@ def overhead(plan: Long) -> dict[str, Any]:
     real = _real(task, plan.real)
     print(f"overhead  a real trial takes {1000 * real:.1f} ms ({plan.real} trials)", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        times, branches = _long(task, plan, Path(folder))
+        times, asking, branches = _long(task, plan, Path(folder))
     marks = {str(n): round(1000 * _around(times, n), 3) for n in sorted({*MARKS, len(times)}) if n <= len(times)}
     last = _around(times, len(times))
     return {
         "trials": len(times),
         "wanted": plan.trials,
         "ms_a_trial": marks,
+        "ms_of_it_asking": round(1000 * _around(asking, len(times)), 3),
         "ms_a_real_trial": round(1000 * real, 3),
         "share": round(last / real, 4),
         "branches": branches,
@@ -137,18 +138,23 @@ def _real(task: Task, trials: int) -> float:
         return (time.perf_counter() - began) / trials
 
 
-def _long(task: Task, plan: Long, folder: Path) -> tuple[list[float], dict[str, dict[str, int]]]:
-    """Seconds outside the scorer of each trial of the long search; a batch's are spread over its trials."""
+def _long(task: Task, plan: Long, folder: Path) -> tuple[list[float], list[float], dict[str, dict[str, int]]]:
+    """Seconds outside the scorer of each trial of the long search, and those of asking among them.
+
+    A batch's are spread over its trials.
+    """
     options = StudyOptions(trials=plan.trials, branches=("discrete", "edits", "coordinates"))
     scorer = Instant(task.model, task.metric)
     study = Study(task.space, scorer, task.splits.dev, options, folder, SEED)
     times: list[float] = []
+    asking: list[float] = []
     began = printed = time.perf_counter()
     while True:
         at, inside = time.perf_counter(), scorer.seconds
         batch = study.ask()
         if not batch:
             break
+        asking += [(time.perf_counter() - at - (scorer.seconds - inside)) / len(batch)] * len(batch)
         for runner in study.raced(batch):
             study.tell(runner)
         now = time.perf_counter()
@@ -158,7 +164,7 @@ def _long(task: Task, plan: Long, folder: Path) -> tuple[list[float], dict[str, 
             print(f"overhead  {len(times):,} trials, {1000 * _around(times, len(times)):.1f} ms each", flush=True)
         if now - began > plan.seconds and len(times) >= plan.least:
             break
-    return times, study.counts_by_branch()
+    return times, asking, study.counts_by_branch()
 
 
 def _around(times: Sequence[float], n: int) -> float:

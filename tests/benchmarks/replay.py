@@ -48,7 +48,7 @@ SMALL = Replayed(60, 150, 20)  # of a table of 60 x 300, which takes half a minu
 def racing(rule: PairedRule, correct: Correct, margins: Margins, rng: np.random.Generator) -> tuple[int, int]:
     """Ours, as a study plays it: batches of 8, the margins bounded by the baseline's."""
     scale = max(1e-6, _SHARPNESS * float(np.median(np.abs(margins[0]))))
-    played = race(bounded(margins, scale), correct.astype(np.float64), rule)
+    played = race(bounded(margins.astype(np.float64), scale), correct.astype(np.float64), rule)
     return played.best, played.used
 
 
@@ -106,7 +106,8 @@ def _figures(played: Played, others: dict[str, Played]) -> dict[str, float]:
 
     def excess(over: str) -> tuple[float, float]:
         differences = played.regret - others[over].regret
-        return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))
+        error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 0.0
+        return float(differences.mean()), float(error)
 
     plain, by_margin = excess(FULL), excess(FULL_BY_MARGIN)
     return {

@@ -13,6 +13,8 @@ budgets for the searches, and small tables where the cache has none.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
 import json
 import os
 import sys
@@ -24,7 +26,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: nothing h
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from live import Plan, bars_of_live, draw_curves, live
+from curves import bars_of_live, draw_curves
+from live import Plan, live
 from overhead import Long, bars_of_overhead, overhead
 from record import write_record
 from replay import Replayed, bars_of_replay, replay
@@ -33,7 +36,7 @@ from tasks import DATA, SEED, TASKS
 
 PARTS = ("replay", "live", "overhead")
 QUICK_TASKS = ("support", "sst2")
-QUICK_LIVE = Plan(seeds=2, full=16, dev=60, test=200)
+QUICK_LIVE = Plan(seeds=2, full=17, dev=60, test=200)
 QUICK_LONG = Long(trials=1000, seconds=45, least=200, real=32)
 
 Parts = dict[str, Any]
@@ -67,6 +70,9 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.picture is None and options.out is not None:
         options.picture = options.out.with_suffix(".png")
+    if options.picture is not None and importlib.util.find_spec("matplotlib") is None:
+        print("No picture is drawn without matplotlib: pip install 'autoprompt-search[bench]'")
+        options.picture = None
     options.tasks = {
         "replay": options.tasks or TASKS,
         "live": options.tasks or (QUICK_TASKS if options.quick else TASKS),
@@ -99,7 +105,8 @@ def _record(parts: Parts, options: argparse.Namespace) -> dict[str, Any]:
 def _write(parts: Parts, options: argparse.Namespace) -> None:
     """Keep what there is so far, and draw it."""
     if options.out is not None:
-        write_record("search", SEED, _record(parts, options), options.out)
+        with contextlib.redirect_stdout(None):  # the bars are told at the end
+            write_record("search", SEED, _record(parts, options), options.out)
     if options.picture is not None and "live" in parts:
         draw_curves(parts["live"], options.picture)
 
