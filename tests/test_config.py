@@ -251,8 +251,9 @@ def test_values_on_the_edge_are_allowed(key: str, value: Any, folder: Path) -> N
 
 def test_the_words_of_the_file_are_those_of_the_rooms() -> None:
     fields = StudySection.model_fields
-    [listed] = [kind for kind in get_args(fields["branches"].annotation) if kind is not type(None)]
-    assert get_args(get_args(listed)[0]) == BRANCHES
+    lists, _ = get_args(fields["branches"].annotation)  # a list of words with its bounds, or None
+    [words] = get_args(get_args(lists)[0])
+    assert get_args(words) == BRANCHES
     assert get_args(fields["pruner"].annotation) == RULES
     assert get_args(fields["sampler"].annotation) == SAMPLERS
 
@@ -273,7 +274,10 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
     [
         # unknown keys
         ({"nmae": "x"}, ["nmae is not a key here", "allowed are data, finetune, metric", "Did you mean 'name'?"]),
-        ({"study.trails": 3}, ["study.trails is not a key here", "batch, branches, evaluations, finalists", "Did you mean 'trials'?"]),
+        (
+            {"study.trails": 3},
+            ["study.trails is not a key here", "batch, branches, evaluations, finalists", "Did you mean 'trials'?"],
+        ),
         ({"data.lable": "x"}, ["data.lable is not a key here", "Did you mean 'label'?"]),
         ({"space.soft.dimension": 3}, ["space.soft.dimension is not a key here", "Did you mean 'dimensions'?"]),
         ({"space.demonstrations.mots": 3}, ["space.demonstrations.mots", "draws, most, orders", "mean 'most'?"]),
@@ -577,7 +581,20 @@ LEAVES = st.one_of(
     st.dates(),
     st.sampled_from(["accuracy", "{{ text }} {{ label }}", "data.jsonl", "text", "label", "none", "a.py:b", "\0"]),
 )
-WORDS = ["name", "data", "prompt", "space", "study", "propose", "model", "metric", "finetune", "label_words", "template", "pos"]
+WORDS = [
+    "name",
+    "data",
+    "prompt",
+    "space",
+    "study",
+    "propose",
+    "model",
+    "metric",
+    "finetune",
+    "label_words",
+    "template",
+    "pos",
+]
 VALUES = st.recursive(
     LEAVES,
     lambda inner: st.one_of(

@@ -22,6 +22,8 @@ from autoprompt.propose.vocabulary import swapped, vocabulary
 from autoprompt.scorer import Score, Scorer
 from autoprompt.space import Space
 
+pytestmark = pytest.mark.model
+
 FAMILIES = ["llama", "gpt2", "t5", "bert", "roberta", "encoder"]
 INSTRUCTION = "Which topic does the text have?"
 # random networks are far too sure of themselves: at a high temperature their losses are not flat

@@ -24,6 +24,8 @@ from autoprompt.propose.infill import GAP, Infill, layouts
 from autoprompt.scorer import Scorer
 from autoprompt.space import Space
 
+pytestmark = pytest.mark.model
+
 LABELS = {"sports": "sports", "money": "money", "weather": "weather"}
 BASELINE = Prompt("{{ text }}\nTopic: {{ label }}", LABELS, "Which topic does the text have?")
 OTHER = Prompt("The text: {{ text }} It was {{ label }}.", LABELS, "Say which of the two it is.")

@@ -18,6 +18,8 @@ from autoprompt.models import LanguageModel, load_model
 from autoprompt.prompt import Position, Prompt, SoftPart
 from autoprompt.scorer import Scorer
 
+pytestmark = pytest.mark.model
+
 FAMILIES = ["llama", "gpt2", "t5", "bert", "roberta", "encoder"]
 LAW = 1e-4
 PROMPT = Prompt("{{ text }}\nTopic: {{ label }}", {"sports": "a sports match", "weather": "weather"})

@@ -19,6 +19,8 @@ from autoprompt.propose.vocabulary import vocabulary
 from autoprompt.scorer import Scorer
 from autoprompt.space import SoftSpace, Space
 
+pytestmark = pytest.mark.model
+
 FAMILIES = ["llama", "gpt2", "t5", "bert", "roberta", "encoder"]
 # random networks are far too sure of themselves: at a high temperature their losses are not flat
 BARE = Prompt(

@@ -24,6 +24,8 @@ from autoprompt.propose.selection import covering, in_class_turns, likeness, spr
 from autoprompt.scorer import Scorer
 from autoprompt.space import DemonstrationSpace, Space
 
+pytestmark = pytest.mark.model
+
 WORDS = {"sports": "sports", "money": "money", "weather": "weather"}
 BASE = Prompt("{{ text }}\nTopic: {{ label }}", WORDS, "Which topic?")
 MOST = 3

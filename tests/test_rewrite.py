@@ -22,6 +22,8 @@ from autoprompt.propose.writing import Pen, instruction_in, line_ends, writer_of
 from autoprompt.scorer import Scorer
 from autoprompt.space import Space
 
+pytestmark = pytest.mark.model
+
 LABELS = {"sports": "sports", "money": "money", "weather": "weather"}
 BASELINE = Prompt("{{ text }}\nTopic: {{ label }}", LABELS, "Which topic does the text have?")
 OTHERS = [

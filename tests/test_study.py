@@ -13,7 +13,7 @@ import pytest
 from autoprompt.data import Example
 from autoprompt.engine import ScoreMemory
 from autoprompt.errors import ModelError, StudyError
-from autoprompt.events import Event, TrialFailed, TrialFinished
+from autoprompt.events import Event, Notice, TrialFailed, TrialFinished
 from autoprompt.metrics.builtin import accuracy, log_loss
 from autoprompt.models import LanguageModel, load_model
 from autoprompt.prompt import Prompt
@@ -22,6 +22,8 @@ from autoprompt.soft import Array
 from autoprompt.space import DemonstrationSpace, SoftSpace, Space
 from autoprompt.study import Study, StudyOptions, confirm, finalists, pareto_front, search
 from autoprompt.study.trials import Trials
+
+pytestmark = pytest.mark.model
 
 OPTIONS = StudyOptions(trials=37, batch=4, slice=8, generations=2, startup=4, steps=8, finalists=3)
 
@@ -290,6 +292,22 @@ def test_vectors_lie_beside_the_study_and_not_in_it(
     reopened = Study(space, Scorer(model, accuracy), examples, OPTIONS, tmp_path, 5)
     first: Array = study.trials.prompt(soft[0]).soft.vectors  # type: ignore[union-attr]
     assert (reopened.trials.prompt(soft[0]).soft.vectors == first).all()  # type: ignore[union-attr]
+
+
+def test_a_branch_that_fails_is_told_of_and_the_others_go_on(
+    model: LanguageModel, space: Space, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runs_away(*given: Any) -> Any:
+        raise ModelError("The loss is not a number.")
+
+    monkeypatch.setattr("autoprompt.study.branches.tune_vectors", runs_away)
+    heard: list[Event] = []
+    options = replace(OPTIONS, trials=25, branches=("discrete", "tuning", "edits"))
+    study = Study(space, Scorer(model, accuracy), examples, options, None, 5, heard.append)
+    study.run()
+    notices = [e.message for e in heard if isinstance(e, Notice)]
+    assert notices[0] == "The branch 'tuning' of the search made nothing this time: The loss is not a number."
+    assert sum(sum(states.values()) for states in study.counts_by_branch().values()) == 25
 
 
 # -- what may be chosen ----------------------------------------------------------------------

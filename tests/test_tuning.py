@@ -25,6 +25,8 @@ from autoprompt.scorer import Scorer
 from autoprompt.soft import start_vocabulary
 from autoprompt.tuning import Checkpoint, Reparameterization, TuningOptions, exact_text_start, tune_vectors
 
+pytestmark = pytest.mark.model
+
 FAMILIES = ["llama", "gpt2", "t5", "bert", "roberta", "encoder"]
 KINDS: list[Reparameterization] = ["none", "mlp", "lstm"]
 LAW = 1e-4

@@ -23,6 +23,8 @@ from autoprompt.propose.words import LabelWords
 from autoprompt.scorer import Scorer
 from autoprompt.space import Space
 
+pytestmark = pytest.mark.model
+
 FAMILIES = ["llama", "gpt2", "t5", "bert", "roberta"]
 BASELINE = Prompt(
     "{{ text }}\nTopic: {{ label }}", {"sports": "a", "money": "b", "weather": "c"}, "Which topic does the text have?"

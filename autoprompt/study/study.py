@@ -11,13 +11,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprompt.data import Example
-from autoprompt.errors import StudyError
-from autoprompt.events import BatchPlanned, Listener, TrialFailed, TrialFinished, silent
+from autoprompt.errors import AutopromptError, StudyError
+from autoprompt.events import BatchPlanned, Listener, Notice, TrialFailed, TrialFinished, silent
 from autoprompt.models import LanguageModel
 from autoprompt.racing import in_class_turns
 from autoprompt.samplers import next_branch
 from autoprompt.scorer import Scorer
 from autoprompt.space import Space
+from autoprompt.study.branches import Found
 from autoprompt.study.candidates import Candidate, confirm, ranked
 from autoprompt.study.heats import Heats, Runner
 from autoprompt.study.history import History
@@ -134,7 +135,11 @@ class Study:
     def _ask_by(self, branch: str, batch: int, size: int, start: int) -> None:
         """Let a branch make a batch, and store it from number `start` on; an empty one is noted."""
         history = History.before(batch, self.trials, self.scorer.metric)
-        found = self._branches[branch].find(history, size, len(history.ended))
+        try:
+            found = self._branches[branch].find(history, size, len(history.ended))
+        except AutopromptError as error:  # such as a training that ran away: the others go on
+            self.listener(Notice(f"The branch {branch!r} of the search made nothing this time: {error}"))
+            found = Found()
         for asked in found.asked[start:]:
             self.trials.add(asked, batch, len(found.asked), found.tokens)
         self.listener(BatchPlanned(batch, branch, len(found.asked)))

@@ -40,8 +40,8 @@ class Plan:
     baseline and 8 a batch is what searches without a race can stop at. dev, test: examples at most."""
 
     seeds: int = 5
-    full: int = 65
-    dev: int = 300
+    full: int = 41
+    dev: int = 250
     test: int = 1000
 
 

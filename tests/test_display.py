@@ -1,0 +1,103 @@
+"""Events on the terminal, and as plain lines where there is none."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from autoprompt import events
+from autoprompt.display import THEME, Display
+
+START = events.RunStarted("demo", False, "accuracy", True, 7, 80)
+
+
+def trial(number: int, kind: str, value: float, **more: Any) -> events.TrialFinished:
+    fields = {"margin": 0.1, "examples": 96, "tokens": 1000, "seconds": 0.5, "fingerprint": "f", "text": "text"}
+    return events.TrialFinished(number, kind, value, **{**fields, **more})
+
+
+def shown(*found: events.Event) -> list[str]:
+    """The lines of a log."""
+    file = io.StringIO()
+    display = Display(Console(file=file, theme=THEME, highlight=False, width=200))
+    with display:
+        for event in found:
+            display(event)
+    return file.getvalue().splitlines()
+
+
+def panel(*found: events.Event) -> str:
+    """The live view after some events."""
+    file = io.StringIO()
+    console = Console(file=file, theme=THEME, highlight=False, width=100)
+    display = Display(console)
+    for event in found:
+        display(event)
+    file.truncate(0)
+    console.print(display.view())
+    return file.getvalue()
+
+
+def test_a_record_of_its_kind_is_told_with_the_branch_that_made_it() -> None:
+    lines = shown(START, trial(0, "baseline", 0.5, branch="baseline"), trial(1, "discrete", 0.6, branch="edits"))
+    assert lines[1:] == [
+        "trial 0 (baseline): accuracy 0.5000 best of its kind",
+        "trial 1 (discrete, edits): accuracy 0.6000 best of its kind",
+    ]
+
+
+def test_a_dropped_trial_is_no_record() -> None:
+    dropped = trial(2, "discrete", 0.9, branch="edits", examples=8, dropped=True)
+    lines = shown(START, trial(1, "discrete", 0.6), dropped, trial(3, "discrete", 0.7))
+    assert len(lines) == 3
+    assert lines[-1] == "trial 3 (discrete): accuracy 0.7000 best of its kind"
+    assert "best accuracy  discrete 0.7000" in panel(START, trial(1, "discrete", 0.7), dropped)
+
+
+def test_every_tenth_trial_is_told_and_a_dropped_one_with_its_examples() -> None:
+    dropped = [trial(n, "discrete", 0.9, branch="edits", examples=8, dropped=True) for n in range(1, 21)]
+    assert shown(START, *dropped)[1:] == [
+        "trial 10 (discrete, edits): accuracy 0.9000 on 8 examples, dropped",
+        "trial 20 (discrete, edits): accuracy 0.9000 on 8 examples, dropped",
+    ]
+
+
+def test_the_best_of_a_minimized_metric_is_the_lowest() -> None:
+    start = events.RunStarted("demo", False, "log_loss", False, 7, 80)
+    lines = shown(start, trial(0, "soft", 0.5), trial(1, "soft", 0.6), trial(2, "soft", 0.4))
+    assert [line.split()[1] for line in lines[1:]] == ["0", "2"]
+
+
+def test_a_finalist_is_told_with_its_estimate_and_whether_it_is_beyond_luck() -> None:
+    sure = events.Confirmed(3, "soft", 0.7, 0.1, "f", 0.66, 5.0, True)
+    unsure = events.Confirmed(4, "soft", 0.6, 0.1, "f", 0.58, 0.1)
+    assert shown(sure, unsure) == [
+        "on all of dev: trial 3 (soft) 0.7000, estimate 0.6600",
+        "on all of dev: trial 4 (soft) 0.6000, estimate 0.5800, not beyond luck",
+    ]
+
+
+def test_the_live_view_counts_what_was_reached_dropped_and_failed() -> None:
+    told = panel(
+        START,
+        events.StageStarted("search"),
+        trial(0, "baseline", 0.5, examples=1000),
+        trial(1, "soft", 0.6, examples=234, dropped=True),
+        events.TrialFailed(2, "soft", "why"),
+    )
+    assert "3 of 80, 1 dropped early, 1 failed, 1,234 evaluations" in told
+    assert "2,000 tokens/s" in told
+    assert "s left in this stage" in told
+
+
+def test_a_resumed_run_goes_on_counting_from_where_it_was() -> None:
+    again = events.RunStarted("demo", True, "accuracy", True, 7, 80)
+    assert "64 of 80, 0 dropped early" in panel(again, trial(63, "soft", 0.6))
+
+
+def test_markup_in_what_is_told_is_shown_as_it_stands() -> None:
+    assert shown(events.TrialFailed(1, "soft", "[bold]x[/] of [1, 2]")) == [
+        "trial 1 (soft) failed: [bold]x[/] of [1, 2]"
+    ]
