@@ -332,6 +332,9 @@ def _meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
         problems += _metric_problems(values.get("metric", "accuracy"), list(prompt.label_words), folder)
     finetune = _section(FinetuneSection, values.get("finetune", {}))
     model = _section(ModelSection, values.get("model", {}))
+    study = _section(StudySection, values.get("study", {}))
+    if study is not None:
+        problems += _study_problems(study)
     if model is not None:
         problems += _engine_problems(model.engine)
     if finetune is not None and model is not None:

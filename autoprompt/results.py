@@ -5,6 +5,7 @@
         manifest.json    what the run was started with: settings, data, model, versions
         study.journal    Optuna's study
         vectors/         soft prompts' vectors, by fingerprint
+        prompts/         prompts that the space cannot make again, by fingerprint
         stages/          the outcome of each finished stage
         winner/          the export: prompt, vectors, adapter, card
         result.json      the outcome
@@ -198,7 +199,7 @@ class RunFolder:
         if not isinstance(old, dict):
             raise ResultsError(f"{self.manifest} cannot be read back. Move the folder away and start again.")
         # what identifies a run; versions and revision may change between a run and its resumption
-        keys = ("settings", "data", "model")
+        keys = ("settings", "data", "model", "writer")
         changed = differences({k: old.get(k) for k in keys}, {k: json.loads(json.dumps(manifest.get(k))) for k in keys})
         if changed:
             shown = "\n".join(f"  - {line}" for line in changed[:12])

@@ -93,7 +93,7 @@ def run(
         scorer = Scorer(model, metric, config.model.batch_tokens, memory, other)
         search = Study(
             make_space(config, splits), scorer, splits.dev, _study_options(config), folder.path, config.seed, tell,
-            _heard(folder), _writer(config),
+            _heard(folder), _writer(config, tell),
         )  # fmt: skip
         job = Job(folder, config, base, splits, scorer, tell)
 
@@ -173,12 +173,14 @@ def _study_options(config: Config) -> StudyOptions:
     return StudyOptions(**given, writer_tokens=config.propose.tokens)
 
 
-def _writer(config: Config) -> LanguageModel | None:
+def _writer(config: Config, tell: events.Listener) -> LanguageModel | None:
     """The model of the proposers, where it is another than the task's."""
     name, options = config.propose.model, config.model
     if name is None or name == options.name:
         return None
-    return load_model(name, None, options.device, options.dtype, options.trust_remote_code)
+    model = load_model(name, None, options.device, options.dtype, options.trust_remote_code)
+    tell(events.Notice(f"The search writes and fills in with {name} ({model.family}, {model.parameters / 1e6:.1f} M)."))
+    return model
 
 
 def _manifest(config: Config, splits: Splits) -> dict[str, Any]:
@@ -188,6 +190,7 @@ def _manifest(config: Config, splits: Splits) -> dict[str, Any]:
         "settings": settings,
         "data": dict(splits.fingerprints),
         "model": model_fingerprint(config.model.name),
+        "writer": None if config.propose.model is None else model_fingerprint(config.propose.model),
         "versions": _versions(),
         "git": _revision(),
     }

@@ -31,7 +31,6 @@ from autoprompt.samplers import (
     Surrogate,
     Turn,
     ask_parameters,
-    discrete_sampler,
     named_sampler,
     next_branch,
 )  # fmt: skip
@@ -505,14 +504,6 @@ def test_samplers_are_seeded_by_seed_and_number(name: str) -> None:
 
     assert first(1, 5) == first(1, 5)
     assert len({tuple(first(seed, number).items()) for seed in (1, 2) for number in (5, 6)}) == 4
-
-
-def test_tpe_is_the_discrete_sampler() -> None:
-    found = []
-    for sampler in (named_sampler("tpe", 4, 7, 5), discrete_sampler(4, 7, 5)):
-        study = optuna.create_study(sampler=sampler)
-        found.append([study.ask().suggest_categorical("x", list(range(100))) for _ in range(5)])
-    assert found[0] == found[1]
 
 
 def test_a_sampler_that_is_not_there_is_refused() -> None:

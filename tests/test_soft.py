@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprompt.samplers import CoordinateSearch, GivenSampler, discrete_sampler
+from autoprompt.samplers import CoordinateSearch, GivenSampler, named_sampler
 from autoprompt.soft import Projection, from_tokens, nearest_tokens, seed_of, start_random, start_vocabulary
 
 EMBEDDINGS = np.random.default_rng(0).standard_normal((50, 16)).astype(np.float32) * np.float32(0.02)
@@ -213,7 +213,7 @@ def finished(count: int) -> optuna.Study:
 
 def suggested(seed: int, number: int, trials: int = 20) -> tuple[int, ...]:
     study = finished(trials)
-    study.sampler = discrete_sampler(seed, number, startup=5)
+    study.sampler = named_sampler("tpe", seed, number, startup=5)
     trial = study.ask()
     return tuple(trial.suggest_categorical(name, list(range(4))) for name in "abcdefgh")
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from autoprompt.data import Example
 from autoprompt.errors import PromptError
 from autoprompt.prompt import Prompt
-from autoprompt.samplers import discrete_sampler
+from autoprompt.samplers import named_sampler
 from autoprompt.soft import nearest_tokens
 from autoprompt.space import DemonstrationSpace, Drawn, SoftSpace, SoftStructure, Space, Stored
 
@@ -68,7 +68,7 @@ def test_stored_parameters_give_the_same_prompt_again(space: Space) -> None:
     study = optuna.create_study()
     prompts: dict[int, Prompt] = {}
     for number in range(40):
-        study.sampler = discrete_sampler(1, number, startup=10)
+        study.sampler = named_sampler("tpe", 1, number, startup=10)
         trial = study.ask()
         try:
             prompts[number] = space.discrete(trial)

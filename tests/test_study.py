@@ -98,8 +98,10 @@ def test_the_study_holds_both_kinds_and_exactly_the_trials_it_was_given(
     assert set(study.counts_by_branch()) >= {"baseline", "discrete", "edits", "demonstrations", "tuning", "coordinates"}
     assert [e.number for e in heard if isinstance(e, TrialFinished)] == list(range(OPTIONS.trials))
     assert heard[0].kind == "baseline"  # type: ignore[attr-defined]
-    values = [c.value for c in found]
+    complete = {t.number for t in study.trials.all() if t.state.name == "COMPLETE"}
+    values = [c.value for c in found if c.number in complete]
     assert values == sorted(values, reverse=True)
+    assert {c.kind for c in found} == {"baseline", "discrete", "soft"}
     assert len({c.prompt.fingerprint for c in found}) == len(found)
 
 
@@ -376,10 +378,47 @@ def test_a_space_that_is_exhausted_leaves_the_trials_to_the_other_branches(
     assert sum(sum(states.values()) for states in counts.values()) == 18
 
 
+def test_a_last_batch_too_small_for_a_generation_ends_the_search(
+    model: LanguageModel, space: Space, examples: list[Example]
+) -> None:
+    study = Study(space, Scorer(model, accuracy), examples, StudyOptions(trials=12, branches=("coordinates",)), None, 5)
+    study.run()
+    assert sum(sum(states.values()) for states in study.counts().values()) == 9
+
+
+def test_a_batch_that_cannot_be_asked_again_whole_goes_on_with_what_is_there(
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(OPTIONS, trials=25, branches=("discrete", "tuning"))
+    add, left = Trials.add, {"tuning": 3}
+
+    def dies(self: Trials, asked: Any, *given: Any) -> Any:
+        left["tuning"] -= asked.branch == "tuning"
+        if left["tuning"] == 0:
+            raise KeyboardInterrupt("killed")
+        return add(self, asked, *given)
+
+    monkeypatch.setattr(Trials, "add", dies)
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        Study(space, Scorer(model, accuracy), examples, options, tmp_path, 5).run()
+    monkeypatch.setattr(Trials, "add", add)
+
+    def runs_away(*given: Any) -> Any:
+        raise ModelError("The loss is not a number.")
+
+    monkeypatch.setattr("autoprompt.study.branches.tune_vectors", runs_away)
+    study = Study(space, Scorer(model, accuracy), examples, options, tmp_path, 5)
+    study.run()
+    assert sum(study.counts_by_branch()["tuning"].values()) == 2
+    assert sum(sum(states.values()) for states in study.counts().values()) == 25
+
+
 def test_a_budget_of_evaluations_ends_the_search(model: LanguageModel, space: Space, examples: list[Example]) -> None:
     options = StudyOptions(trials=1000, evaluations=400, batch=4, branches=("discrete",), startup=4)
-    study = Study(space, Scorer(model, accuracy), examples, options, None, 5)
+    heard: list[Event] = []
+    study = Study(space, Scorer(model, accuracy), examples, options, None, 5, heard.append)
     study.run()
+    assert any("evaluations are spent, and 400 are allowed" in e.message for e in heard if isinstance(e, Notice))
     assert 400 <= study.evaluations() <= 400 + 4 * len(examples)
 
 

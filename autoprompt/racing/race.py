@@ -173,9 +173,14 @@ class PairedRace:
             return set()
         others = [lane for lane in self._field if len(lane.evidence) >= seen]
         # by number, so that whoever was asked first is before others with the same mean
-        places = sorted((-float(lane.evidence[:seen].mean()), lane.number) for lane in [*others, *lanes])
-        go_on = math.ceil(share * self._size)
-        return {number for _, number in places[go_on:]} & {lane.number for lane in lanes}
+        ranked = sorted([*others, *lanes], key=lambda lane: (-float(lane.evidence[:seen].mean()), lane.number))
+        go_on, own = math.ceil(share * self._size), {lane.number for lane in lanes}
+        behind = set()
+        for place, lane in enumerate(ranked):
+            if lane.number in own and place >= go_on:
+                # where size is an objective too, only prompts that are not larger count
+                behind |= {lane.number} if sum(o.size <= lane.size for o in ranked[:place]) >= go_on else set()
+        return behind
 
     def finish(self, lanes: Sequence[Lane]) -> None:
         """Nothing is carried over: the next race's rivals are given to it."""

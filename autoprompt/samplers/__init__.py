@@ -2,7 +2,7 @@
 
 from autoprompt.samplers.branches import Turn, next_branch
 from autoprompt.samplers.coordinates import CoordinateSearch
-from autoprompt.samplers.optunas import SAMPLERS, GivenSampler, ask_parameters, discrete_sampler, named_sampler
+from autoprompt.samplers.optunas import SAMPLERS, GivenSampler, ask_parameters, named_sampler
 from autoprompt.samplers.surrogate import Observation, Surrogate
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "Surrogate",
     "Turn",
     "ask_parameters",
-    "discrete_sampler",
     "named_sampler",
     "next_branch",
 ]

@@ -23,7 +23,7 @@ from autoprompt.errors import PromptError, StudyError, nearest
 from autoprompt.soft import seed_of
 from autoprompt.space import Space
 
-__all__ = ["SAMPLERS", "GivenSampler", "ask_parameters", "discrete_sampler", "named_sampler"]
+__all__ = ["SAMPLERS", "GivenSampler", "ask_parameters", "named_sampler"]
 
 SAMPLERS = ("surrogate", "tpe", "gp", "cmaes", "nsgaii", "random")  # the first is no sampler of Optuna
 _WHOLE = ("gp", "cmaes", "nsgaii")  # those that need every parameter in every trial
@@ -56,14 +56,6 @@ def named_sampler(name: str, seed: int, number: int, startup: int) -> BaseSample
         if name not in makers:
             raise StudyError(f"The sampler is {name!r}; Optuna's are {', '.join(makers)}.{nearest(name, makers)}")
         return makers[name]()
-
-
-def discrete_sampler(seed: int, number: int, startup: int) -> TPESampler:
-    """TPE for the discrete branch (Bergstra et al. 2011), seeded for trial `number` alone."""
-    # group: the soft branch has other parameters, which must not empty the joint space of these
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return TPESampler(seed=seed_of(seed, "tpe", number) % 2**32, n_startup_trials=startup, group=True)
 
 
 def ask_parameters(study: Study, space: Space, name: str, seed: int, number: int, startup: int) -> Trial:

@@ -93,7 +93,7 @@ def confirm(
 
     The winner has the best score, ties by the margin; where options.promote is "certain", among those
     that are better than the baseline beyond luck, and else it is the baseline. With two objectives it
-    is the smallest of those whose shrunk score is within the tolerance of the best. raced: how many
+    is the smallest of those whose score is within the tolerance of the best. raced: how many
     candidates the search compared. scale: that of bounded margins.
     """
     metric, chosen = scorer.metric, finalists(candidates, options.finalists, options.several)
@@ -124,6 +124,6 @@ def _crowned(confirmed: Sequence[Candidate], metric: Metric, options: StudyOptio
     able = [c for c in order if c.certain or options.promote == "best"]
     best = able[0]
     if options.several:
-        near = [c for c in able if abs(c.estimate - best.estimate) <= options.tolerance]
+        near = [c for c in able if abs(c.value - best.value) <= options.tolerance]
         best = min(near, key=lambda c: (c.size, order.index(c)))
     return [best, *(c for c in order if c is not best)]

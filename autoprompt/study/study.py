@@ -29,7 +29,6 @@ from autoprompt.study.trials import Asked, Told, Trials
 __all__ = ["Study"]
 
 Floats = NDArray[np.float64]
-_SCALED_BY = 64  # training examples on which the baseline's margins are measured
 
 
 class Study:
@@ -96,12 +95,17 @@ class Study:
             trials = self.trials.all()
             batch = trials[-1].user_attrs["batch"] if trials else -1
             members = [t for t in trials if t.user_attrs["batch"] == batch]
-            if members and len(members) < members[0].user_attrs["size"]:
+            if members and len(members) < self._whole(members):
                 self._ask_by(members[0].user_attrs["branch"], batch, members[0].user_attrs["size"], len(members))
             elif any(not t.state.is_finished() for t in members):
                 return members
             elif not self._ask_next(max([batch, *self._empty()]) + 1):
                 return []
+
+    def _whole(self, members: Sequence[FrozenTrial]) -> int:
+        """How many candidates a batch has when it is asked; fewer, where its branch could not make them again."""
+        attrs = members[0].user_attrs
+        return int((self.trials.noted("short") or {}).get(str(attrs["batch"]), attrs["size"]))
 
     def _empty(self) -> dict[int, tuple[str, int]]:
         """Batches for which the branch of the turn had nothing to propose."""
@@ -113,16 +117,25 @@ class Study:
             self.trials.add(Asked(self.space.baseline, "baseline"), 0, 1)
             return True
         history = History.before(batch, self.trials, self.scorer.metric)
-        left = self.options.trials - len(history.ended)
-        spent = sum(t.user_attrs["score"]["examples"] for t in history.told)
-        barren = len([at for at in self._empty() if at > max(t.user_attrs["batch"] for t in history.ended)])
-        out_of_budget = self.options.evaluations is not None and spent >= self.options.evaluations
-        if left <= 0 or out_of_budget or barren > 4 * len(self._branches):
-            return False
-        size = min(self.options.batch, left)
+        size = min(self.options.batch, self.options.trials - len(history.ended))
         names = [name for name, branch in self._branches.items() if size == self.options.batch or not branch.whole]
+        end = self._end(history) if size > 0 and names else ""
+        if end:
+            self.listener(Notice(f"The search ends after {len(history.ended)} trials: {end}"))
+        if end or size <= 0 or not names:
+            return False
         self._ask_by(self._turn_of(names, history), batch, size, 0)
         return True
+
+    def _end(self, history: History) -> str:
+        """Why a search ends before its trials are done, or nothing."""
+        spent = sum(t.user_attrs["score"]["examples"] for t in history.told)
+        if self.options.evaluations is not None and spent >= self.options.evaluations:
+            return f"{spent:,} evaluations are spent, and {self.options.evaluations:,} are allowed."
+        barren = [at for at in self._empty() if at > max(t.user_attrs["batch"] for t in history.ended)]
+        if len(barren) > 4 * len(self._branches):
+            return f"none of the branches {', '.join(self._branches)} finds anything new."
+        return ""
 
     def _turn_of(self, names: Sequence[str], history: History) -> str:
         """The branch of a batch: the space itself until it is known a little, then whoever earns."""
@@ -142,9 +155,11 @@ class Study:
             found = Found()
         for asked in found.asked[start:]:
             self.trials.add(asked, batch, len(found.asked), found.tokens)
-        self.listener(BatchPlanned(batch, branch, len(found.asked)))
-        if not found.asked:
+        if start and len(found.asked) < size:  # it had made more when an earlier process asked it
+            self.trials.note("short", {**(self.trials.noted("short") or {}), str(batch): max(start, len(found.asked))})
+        elif not found.asked:
             self.trials.note("empty", {**(self.trials.noted("empty") or {}), str(batch): [branch, found.tokens]})
+        self.listener(BatchPlanned(batch, branch, max(start, len(found.asked))))
 
     # -- race and tell ------------------------------------------------------------------------
 
@@ -201,13 +216,27 @@ class Study:
     # -- what was found ----------------------------------------------------------------------
 
     def candidates(self) -> list[Candidate]:
-        """All that saw every example, best first: by the metric, ties by the margin; each prompt once."""
+        """All that saw every example, best first: by the metric, ties by the margin; each prompt once.
+
+        Behind them, of a kind that none of them has, the most promising that was dropped.
+        """
         first: dict[str, Candidate] = {}
         for trial in self.trials.all():
             if trial.state == TrialState.COMPLETE:
                 candidate = Candidate.of(trial, self.trials.prompt(trial))
                 first.setdefault(candidate.prompt.fingerprint, candidate)
-        return ranked(list(first.values()), self.scorer.metric)
+        found = ranked(list(first.values()), self.scorer.metric)
+        if not found:
+            return []
+        kinds = {candidate.kind for candidate in found}
+        for known in History.before(
+            1 + self.trials.all()[-1].user_attrs["batch"], self.trials, self.scorer.metric
+        ).known():
+            candidate = Candidate.of(self.trials.all()[known.number], known.prompt)
+            if candidate.kind not in kinds:
+                kinds.add(candidate.kind)
+                found.append(candidate)
+        return found
 
     def confirm(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The best on all examples, the winner first; see `candidates.confirm`."""
