@@ -106,10 +106,9 @@ def test_the_study_holds_both_kinds_and_exactly_the_trials_it_was_given(
 
 
 def test_a_minimized_metric_puts_the_lowest_first(model: LanguageModel, space: Space, examples: list[Example]) -> None:
-    found = Study(
-        space, Scorer(model, log_loss), examples, StudyOptions(trials=6, batch=4, slice=8, branches=("discrete",))
-    ).run()
-    values = [c.value for c in found]
+    options = StudyOptions(trials=6, batch=4, pruner="none", branches=("discrete",))
+    values = [c.value for c in Study(space, Scorer(model, log_loss), examples, options).run()]
+    assert len(values) >= 5
     assert values == sorted(values)
 
 
