@@ -550,7 +550,7 @@ def space_file(folder: Path, encoder: Path, rows: list[dict[str, str]], **change
             "label_words": {"sports": ["sports", "a game"], "money": ["money", "the price of a loan"]},
             "soft": {"vectors": [2], "positions": ["start"], "dimensions": 4},
         },
-        "study": {"trials": 13, "batch": 4, "soft_share": 0.5, "generations": 1},
+        "study": {"trials": 21, "batch": 4, "startup": 4, "generations": 1, "steps": 8},
         "finetune": {"method": "none"},
         **changes,
     }
@@ -605,7 +605,7 @@ def whole(
 def test_the_whole_job_runs_on_a_sentence_encoder(whole: Callable[..., Any]) -> None:
     result = whole()
     assert set(result.values["best_by_kind"]) == {"baseline", "discrete", "soft"}
-    assert all(set(states) == {"complete"} for states in result.values["trials"].values())
+    assert not any("fail" in states for states in result.values["trials"].values())
     found = predict(result.folder / "winner", result.folder / "test.jsonl")
     assert found.value == result.values["winner"]["test"]
     assert read_export(result.folder / "winner")[0].family == "encoder"

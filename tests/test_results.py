@@ -160,6 +160,7 @@ EVENTS: list[events.Event] = [
     events.ModelLoaded("builtin", "causal", "cpu", "float32", 1234),
     events.DataRead(10, 20, 30, ("a", "b"), 2),
     events.StageStarted("search"),
+    events.BatchPlanned(3, "edits", 8),
     events.TrialFinished(0, "baseline", 0.5, 0.1, 96, 1000, 0.25, "f" * 16, "line\nline\u2028é🙂 {text}"),
     events.TrialFailed(1, "soft", "RuntimeError: out of memory"),
     events.Confirmed(0, "baseline", 0.5, 0.1, "f" * 16),
@@ -416,10 +417,10 @@ def test_differences_are_named_by_their_path() -> None:
 def test_a_finished_stage_is_read_back(tmp_path: Path) -> None:
     with RunFolder(tmp_path, "run") as folder:
         assert folder.stage("verdict") is None
-        folder.finish_stage("verdict", events.Confirmed(3, "soft", 0.5, 0.1, "f"))
+        folder.finish_stage("verdict", events.WinnerChosen(3, "soft", 0.5, "f", "text"))
         folder.finish_stage("plain", {"a": [1, 2]})
     again = RunFolder(tmp_path, "run")
-    assert again.stage("verdict") == {"number": 3, "kind": "soft", "value": 0.5, "margin": 0.1, "fingerprint": "f"}
+    assert again.stage("verdict") == {"number": 3, "kind": "soft", "value": 0.5, "fingerprint": "f", "text": "text"}
     assert again.stage("plain") == {"a": [1, 2]}
 
 

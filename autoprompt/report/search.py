@@ -127,7 +127,7 @@ def _front(confirmed: Mapping[int, Record], maximize: bool) -> str:
         "## Score against length",
         "",
         "To none of these is another finalist both as good and shorter. The winner is the shortest of those whose "
-        'estimates are within the tolerance of the best (with `promote = "certain"`, of those beyond luck).',
+        'scores are within the tolerance of the best (with `promote = "certain"`, of those beyond luck).',
         "",
         "| trial | score | rendered tokens |",
         "| --- | --- | --- |",
