@@ -39,7 +39,7 @@ class Replayed:
 
     prompts: int = 100
     selection: int = 250
-    seeds: int = 40
+    seeds: int = 240
 
 
 SMALL = Replayed(60, 150, 20)  # of a table of 60 x 300, which takes half a minute to record

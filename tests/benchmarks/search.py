@@ -82,7 +82,7 @@ def _options() -> argparse.Namespace:
 
 def _on_task(part: str, name: str, options: argparse.Namespace) -> dict[str, Any]:
     if part == "replay":
-        seeds = options.seeds or (20 if options.quick else 40)
+        seeds = options.seeds or (60 if options.quick else 240)
         return replay(name, options.data, options.cache, Replayed(seeds=seeds), options.quick)
     plan = QUICK_LIVE if options.quick else Plan()
     return live(name, options.data, Plan(options.seeds or plan.seeds, plan.full, plan.dev, plan.test))
