@@ -303,7 +303,9 @@ def test_a_search_that_finds_nothing_better_says_so(
 ) -> None:
     space = written(tmp_path, llama_folder, topics_rows, method="none")
     text = space.read_text()
-    space.write_text(text[: text.index("[space]")] + "[study]\ntrials = 2\nbranches = ['discrete']\n[finetune]\nmethod = 'none'\n")
+    space.write_text(
+        text[: text.index("[space]")] + "[study]\ntrials = 2\nbranches = ['discrete']\n[finetune]\nmethod = 'none'\n"
+    )
     result = run(space, results=tmp_path / "results")
     assert result.values["verdict"] == "no improvement"
     assert result.values["sentence"] == "No improvement found: the search ends with your own prompt."
