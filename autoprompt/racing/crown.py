@@ -68,7 +68,7 @@ def standings(
     raced: how many candidates the search compared with the baseline, those dropped included.
     """
     sign = 1 if maximize else -1
-    estimates = sign * shrunk([Entrant(entrant.evidence, sign * entrant.values) for entrant in entrants])
+    estimates = shrunk(np.stack([entrant.values for entrant in entrants]))
     own, needed = entrants[baseline], math.log(max(1, raced) / level)
     found = []
     for at, entrant in enumerate(entrants):
@@ -89,9 +89,8 @@ def _evidence(entrant: Entrant, own: Entrant, sign: int) -> float:
     return float(np.logaddexp(margins.log_wealth, metric.log_wealth) - math.log(2))
 
 
-def shrunk(entrants: Sequence[Entrant]) -> Floats:
-    """The mean metric of each entrant (K,), shrunk toward the group's mean: m + (1 - noise / variance) (x - m)."""
-    values = np.stack([entrant.values for entrant in entrants])
+def shrunk(values: Floats) -> Floats:
+    """The mean (K,) of each row (K, n), shrunk toward the group's mean: m + (1 - noise / variance) (x - m)."""
     means = values.mean(1)
     return np.asarray(means.mean() + (1 - _luck(values)) * (means - means.mean()))
 

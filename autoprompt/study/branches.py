@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -16,10 +15,10 @@ from autoprompt.models import LanguageModel, text_vectors
 from autoprompt.prompt import Prompt
 from autoprompt.propose import Desk, Known, Proposer
 from autoprompt.samplers import CoordinateSearch, Surrogate, ask_parameters
-from autoprompt.soft import Array, seed_of
+from autoprompt.soft import Projection, seed_of
 from autoprompt.space import SoftStructure, Space, Stored
 from autoprompt.study.history import History
-from autoprompt.study.trials import Asked, Trials
+from autoprompt.study.trials import Asked, Trials, by_batch
 from autoprompt.tuning import TuningOptions, exact_text_start, tune_vectors
 
 __all__ = ["Branch", "Coordinates", "Found", "Proposed", "Sampled", "SurrogateBranch", "Tuned"]
@@ -104,10 +103,7 @@ class Sampled:
         self._followed = 0
 
     def find(self, history: History, count: int, number: int) -> Found:
-        batches: dict[int, list[FrozenTrial]] = {}
-        for trial in history.ended[self._followed :]:
-            batches.setdefault(trial.user_attrs["batch"], []).append(trial)
-        for members in batches.values():
+        for members in by_batch(history.ended[self._followed :]).values():
             self._follow(members)
         self._followed = len(history.ended)
         return Found([_asked(self._space, self._ask(number + slot).params, self.name) for slot in range(count)])
@@ -149,16 +145,14 @@ class Coordinates:
         soft = self._space.soft
         assert soft is not None
         earlier = history.of_branch(self.name)
-        run, generation = divmod(len({t.user_attrs["batch"] for t in earlier}), self._generations)
+        run, generation = divmod(len(by_batch(earlier)), self._generations)
         structure = soft.structure(run, self._seed)
         members = [t for t in earlier if t.user_attrs["run"] == run]
-        known = history.known()
-        carrier = members[0].user_attrs["parents"][0] if members else _carrier(known, structure).number
+        carrier = members[0].user_attrs["parents"][0] if members else _carrier(history.known(), structure).number
         text = history.trials.prompt(history.trials.all()[carrier])
         told = [_ranks([t for t in members if t.user_attrs["generation"] == g]) for g in range(generation)]
         searched = CoordinateSearch(soft.dimensions, self._population, self._deviation, seed_of(self._seed, "cma", run))
-        [tokens] = self._model.ids([text.instruction or text.placeholder_text()], special=False)
-        projection = self._space.projection(run, structure, self._model.embeddings, tokens)
+        projection = _projection(self._space, self._model, text, structure, run)
         params, distributions = _structure_parameters(self._space, structure)
         return Found([
             Asked(
@@ -188,6 +182,12 @@ def _carrier(known: Sequence[Known], structure: SoftStructure) -> Known:
     return texts[0] if structure.start == "best" else min(texts, key=lambda candidate: candidate.number)
 
 
+def _projection(space: Space, model: LanguageModel, carrier: Prompt, structure: SoftStructure, run: int) -> Projection:
+    """The map from coordinates to vectors; a start at the best prompt is at the tokens of the carrier's text."""
+    [tokens] = model.ids([carrier.instruction or carrier.placeholder_text()], special=False)
+    return space.projection(run, structure, model.embeddings, tokens)
+
+
 def _structure_parameters(space: Space, structure: SoftStructure) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
     assert space.soft is not None
     chosen = {"soft.vectors": structure.vectors, "soft.position": structure.position, "soft.start": structure.start}
@@ -210,7 +210,7 @@ class Tuned:
         self._desk, self._seed, self._options = desk, seed, options
 
     def find(self, history: History, count: int, number: int) -> Found:
-        turn = len({t.user_attrs["batch"] for t in history.of_branch(self.name)})
+        turn = len(by_batch(history.of_branch(self.name)))
         known = history.known()
         start, parent, note = self._start(known, turn)
         options = replace(
@@ -252,9 +252,8 @@ class Tuned:
         assert space.soft is not None
         run = 10_000 + turn  # numbers that no search by coordinates has
         structure = space.soft.structure(run, self._seed)
-        [tokens] = model.ids([carrier.prompt.instruction or carrier.prompt.placeholder_text()], special=False)
-        vectors: Array = space.projection(run, structure, model.embeddings, tokens).start
-        return space.with_vectors(carrier.prompt, np.asarray(vectors), structure.position)
+        vectors = _projection(space, model, carrier.prompt, structure, run).start
+        return space.with_vectors(carrier.prompt, vectors, structure.position)
 
 
 class Proposed:

@@ -18,7 +18,7 @@ from autoprompt.scorer import Score, Scorer
 from autoprompt.space import Space
 from autoprompt.study.history import History
 from autoprompt.study.options import StudyOptions
-from autoprompt.study.trials import Trials
+from autoprompt.study.trials import Trials, by_batch
 
 __all__ = ["Heats", "Runner"]
 
@@ -58,7 +58,7 @@ class Heats:
         All its trials take part: what those got that are told already is read from the study.
         """
         self._follow_races(history)
-        runners = [self._runner(trial) for trial in batch]
+        runners = [Runner(trial, reason=trial.user_attrs.get("reason", "")) for trial in batch]
         running = [runner for runner in runners if not runner.reason]
         race, looks = self._race_of(history, [runner.trial.number for runner in running])
         for total in looks:
@@ -84,20 +84,15 @@ class Heats:
         """Run the races that an earlier process ran again, from what is stored, where a rule remembers them."""
         if not self._rule.remembers:
             return
-        batches: dict[int, list[FrozenTrial]] = {}
-        for trial in history.told:
-            batches.setdefault(trial.user_attrs["batch"], []).append(trial)
-        for number in sorted(b for b in batches if b >= max(1, self._raced)):
-            race = self._rule.race([t.number for t in batches[number]], Rivals())
-            running = batches[number]
+        for number, running in by_batch(history.told).items():
+            if number < max(1, self._raced):
+                continue
+            race = self._rule.race([t.number for t in running], Rivals())
             for total in self._rule.looks(len(self._examples)):
                 running = [t for t in running if t.user_attrs["score"]["examples"] >= total]
                 if running:
                     race.judge([self._stored(t, total) for t in running])
             race.finish([self._trials.lane(t) for t in running])
-
-    def _runner(self, trial: FrozenTrial) -> Runner:
-        return Runner(trial, reason=trial.user_attrs.get("reason", ""))
 
     def _look(self, runners: Sequence[Runner], total: int) -> None:
         """Bring each runner to `total` examples, those that are not stored in one grid.

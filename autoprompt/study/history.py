@@ -18,7 +18,7 @@ from autoprompt.metrics import Metric
 from autoprompt.propose import Known
 from autoprompt.racing import Rivals, inflation
 from autoprompt.samplers import Observation, Turn
-from autoprompt.study.trials import Trials
+from autoprompt.study.trials import Trials, by_batch
 
 __all__ = ["History"]
 
@@ -39,8 +39,7 @@ class History:
     def before(cls, batch: int, trials: Trials, metric: Metric) -> History:
         """What is known before batch number `batch`."""
         ended = tuple(t for t in trials.all() if t.user_attrs["batch"] < batch and t.state.is_finished())
-        noted = trials.noted("empty") or {}
-        empty = tuple((int(at), Turn(branch, 0.0, cost)) for at, (branch, cost) in noted.items() if int(at) < batch)
+        empty = tuple((at, Turn(branch, 0.0, cost)) for at, (branch, cost) in trials.empty().items() if at < batch)
         return cls(trials, ended, empty, batch, metric)
 
     @cached_property
@@ -95,12 +94,9 @@ class History:
 
     def turns(self) -> list[Turn]:
         """What each batch after the baseline's earned over the best before it, in the metric and in evidence."""
-        batches: dict[int, list[FrozenTrial]] = {}
-        for trial in self.ended:
-            batches.setdefault(trial.user_attrs["batch"], []).append(trial)
         sign = 1 if self.metric.maximize else -1
         found, best = list(self.empty), (-math.inf, -math.inf)
-        for number, members in sorted(batches.items()):
+        for number, members in by_batch(self.ended).items():
             scores = [
                 (t.user_attrs["score"], t.state == TrialState.COMPLETE) for t in members if "score" in t.user_attrs
             ]

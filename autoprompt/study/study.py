@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -27,8 +25,6 @@ from autoprompt.study.plan import branches_of
 from autoprompt.study.trials import Asked, Told, Trials
 
 __all__ = ["Study"]
-
-Floats = NDArray[np.float64]
 
 
 class Study:
@@ -99,17 +95,13 @@ class Study:
                 self._ask_by(members[0].user_attrs["branch"], batch, members[0].user_attrs["size"], len(members))
             elif any(not t.state.is_finished() for t in members):
                 return members
-            elif not self._ask_next(max([batch, *self._empty()]) + 1):
+            elif not self._ask_next(max([batch, *self.trials.empty()]) + 1):
                 return []
 
     def _whole(self, members: Sequence[FrozenTrial]) -> int:
         """How many candidates a batch has when it is asked; fewer, where its branch could not make them again."""
         attrs = members[0].user_attrs
         return int((self.trials.noted("short") or {}).get(str(attrs["batch"]), attrs["size"]))
-
-    def _empty(self) -> dict[int, tuple[str, int]]:
-        """Batches for which the branch of the turn had nothing to propose."""
-        return {int(batch): (turn[0], turn[1]) for batch, turn in (self.trials.noted("empty") or {}).items()}
 
     def _ask_next(self, batch: int) -> bool:
         """Ask the batch of the next branch; whether there is anything left to do."""
@@ -132,7 +124,7 @@ class Study:
         spent = sum(t.user_attrs["score"]["examples"] for t in history.told)
         if self.options.evaluations is not None and spent >= self.options.evaluations:
             return f"{spent:,} evaluations are spent, and {self.options.evaluations:,} are allowed."
-        barren = [at for at in self._empty() if at > max(t.user_attrs["batch"] for t in history.ended)]
+        barren = [at for at in self.trials.empty() if at > max(t.user_attrs["batch"] for t in history.ended)]
         if len(barren) > 4 * len(self._branches):
             return f"none of the branches {', '.join(self._branches)} finds anything new."
         return ""
@@ -177,10 +169,9 @@ class Study:
             baseline = lane if trial.number == 0 else self.trials.lane(self.trials.all()[0])
             seen = len(lane.evidence)
             advantage = lane.evidence - baseline.evidence[:seen]
-            noise = float(advantage.var(ddof=1) / seen) if seen > 1 else 1.0
             prompt = self.trials.prompt(trial)
             told = Told(
-                lane, score.loss, score.margin, float(advantage.mean()), noise, runner.looks,
+                lane, score.loss, score.margin, float(advantage.mean()), runner.looks,
                 self.scorer.work(prompt, self.examples[:seen]), round(runner.tokens), runner.seconds,
             )  # fmt: skip
             self.trials.tell(trial, told, complete=seen == len(self.examples))
@@ -221,7 +212,8 @@ class Study:
         Behind them, of a kind that none of them has, the most promising that was dropped.
         """
         first: dict[str, Candidate] = {}
-        for trial in self.trials.all():
+        trials = self.trials.all()
+        for trial in trials:
             if trial.state == TrialState.COMPLETE:
                 candidate = Candidate.of(trial, self.trials.prompt(trial))
                 first.setdefault(candidate.prompt.fingerprint, candidate)
@@ -229,10 +221,9 @@ class Study:
         if not found:
             return []
         kinds = {candidate.kind for candidate in found}
-        for known in History.before(
-            1 + self.trials.all()[-1].user_attrs["batch"], self.trials, self.scorer.metric
-        ).known():
-            candidate = Candidate.of(self.trials.all()[known.number], known.prompt)
+        history = History.before(1 + trials[-1].user_attrs["batch"], self.trials, self.scorer.metric)
+        for known in history.known():
+            candidate = Candidate.of(trials[known.number], known.prompt)
             if candidate.kind not in kinds:
                 kinds.add(candidate.kind)
                 found.append(candidate)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -31,7 +31,7 @@ from autoprompt.racing import Lane
 from autoprompt.results import repair_tail, write_bytes, write_text
 from autoprompt.space import Space, Stored
 
-__all__ = ["Asked", "Kind", "Told", "Trials", "lane_of"]
+__all__ = ["Asked", "Kind", "Told", "Trials", "by_batch"]
 
 Kind = Literal["baseline", "discrete", "soft"]
 Floats = NDArray[np.float64]
@@ -65,16 +65,15 @@ class Asked:
 class Told:
     """What a candidate got, on as many examples as it was scored on.
 
-    lane: per example. loss, margin: means. gain, noise: mean advantage over the baseline in evidence,
-    and the variance of that mean. looks: the metric after each slice. work: tokens, counted as if
-    nothing were remembered; tokens, seconds: what it really took.
+    lane: per example. loss, margin: means. gain: mean advantage over the baseline in evidence. looks:
+    the metric after each slice. work: tokens, counted as if nothing were remembered; tokens, seconds:
+    what it really took.
     """
 
     lane: Lane
     loss: float
     margin: float
     gain: float
-    noise: float
     looks: Mapping[int, float]
     work: int
     tokens: int = 0
@@ -178,7 +177,7 @@ class Trials:
         lane = told.lane
         record = {
             "examples": len(lane.evidence), "value": lane.value, "loss": told.loss, "margin": told.margin,
-            "gain": told.gain, "noise": told.noise, "work": told.work, "tokens": told.tokens,
+            "gain": told.gain, "work": told.work, "tokens": told.tokens,
             "seconds": told.seconds, "size": lane.size, "looks": {str(n): v for n, v in told.looks.items()},
             "evidence": _packed(lane.evidence), "values": None if lane.values is None else _packed(lane.values),
         }  # fmt: skip
@@ -206,7 +205,7 @@ class Trials:
     def lane(self, trial: FrozenTrial) -> Lane:
         """What a told trial got on the examples that it was scored on."""
         if trial.number not in self._lanes:
-            self._lanes[trial.number] = lane_of(trial)
+            self._lanes[trial.number] = _lane_of(trial)
         return self._lanes[trial.number]
 
     def prompt(self, trial: FrozenTrial) -> Prompt:
@@ -239,9 +238,20 @@ class Trials:
     def noted(self, key: str) -> Any | None:
         return self.study.user_attrs.get(key)
 
+    def empty(self) -> dict[int, tuple[str, int]]:
+        """Batches for which the branch of the turn had nothing to propose: the branch, and the tokens it took."""
+        return {int(batch): (turn[0], turn[1]) for batch, turn in (self.noted("empty") or {}).items()}
 
-def lane_of(trial: FrozenTrial) -> Lane:
-    """What a told trial got, read from its attributes."""
+
+def by_batch(trials: Iterable[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
+    """Trials by the number of their batch, both in order."""
+    found: dict[int, list[FrozenTrial]] = {}
+    for trial in trials:
+        found.setdefault(trial.user_attrs["batch"], []).append(trial)
+    return found
+
+
+def _lane_of(trial: FrozenTrial) -> Lane:
     score = trial.user_attrs["score"]
     values = None if score["values"] is None else _unpacked(score["values"])
     return Lane(trial.number, _unpacked(score["evidence"]), score["value"], values, score["size"])
