@@ -3,9 +3,8 @@
     results/<name>/
         events.jsonl     the journal: one event a line, each written through to the disk
         manifest.json    what the run was started with: settings, data, model, versions
-        study.journal    Optuna's study
+        study.journal    Optuna's study, with the prompts that the space cannot make again
         vectors/         soft prompts' vectors, by fingerprint
-        prompts/         prompts that the space cannot make again, by fingerprint
         stages/          the outcome of each finished stage
         winner/          the export: prompt, vectors, adapter, card
         result.json      the outcome

@@ -159,11 +159,13 @@ def test_a_dropped_trial_is_pruned_in_optunas_study(done: Path) -> None:
     assert all(t.intermediate_values for t in study.trials if t.state == TrialState.PRUNED)
 
 
-def test_prompts_that_the_space_cannot_make_again_lie_beside_the_study(done: Path) -> None:
+def test_prompts_that_the_space_cannot_make_again_are_stored_with_their_trials(done: Path) -> None:
     folder = done / "results/topics"
     events = [e for e in read_journal(folder / "events.jsonl") if e["event"] == "TrialFinished"]
     made = {e["fingerprint"] for e in events if e["branch"] not in ("baseline", "discrete")}
-    assert {path.stem for path in (folder / "prompts").iterdir()} == made
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    study = optuna.load_study(study_name="autoprompt", storage=storage)
+    assert {t.user_attrs["fingerprint"] for t in study.trials if "prompt" in t.user_attrs} == made
     soft = {e["fingerprint"] for e in events if e["kind"] == "soft"}
     assert {path.stem for path in (folder / "vectors").iterdir()} == soft
 

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 from autoprompt.data import Example
 from autoprompt.errors import PromptError
@@ -57,7 +58,7 @@ def fresh(proposals: Iterable[Proposal], known: Sequence[Known], desk: Desk, cou
     (one all in capitals is another format), or if the model reads the same tokens.
     """
     seen = {one.prompt for one in known}
-    alike: dict[object, list[Prompt]] = {}
+    alike: dict[bytes, list[Prompt]] = {}
     for one in known:
         alike.setdefault(_folded(one.prompt), []).append(one.prompt)
     found: list[Proposal] = []
@@ -127,13 +128,15 @@ def _misfit(prompt: Prompt, desk: Desk, typical: Sequence[Example]) -> str | Non
     return f"The prompt with an example of median length does not fit into the {window} tokens that the model reads."
 
 
-def _folded(prompt: Prompt) -> object:
+@functools.lru_cache(maxsize=2**15)  # every known prompt is asked for again in each batch
+def _folded(prompt: Prompt) -> bytes:
     """Equal for prompts that differ only in case and spaces."""
     texts = (prompt.template, prompt.instruction, prompt.separator, *prompt.label_words.values())
     shown = tuple((tuple(sorted(d.fields.items())), d.label) for d in prompt.demonstrations)
     retrieved = None if prompt.retrieval is None else prompt.retrieval.number
     rest = (prompt.labels, shown, retrieved, prompt.calibration, prompt.normalize, prompt.temperature)
-    return tuple("".join(text.casefold().split()) for text in texts), rest
+    folded = ["".join(text.casefold().split()) for text in texts]
+    return blake2b(repr((folded, rest)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _plain(text: str) -> str:

@@ -148,7 +148,7 @@ class Coordinates:
         run, generation = divmod(len(by_batch(earlier)), self._generations)
         structure = soft.structure(run, self._seed)
         members = [t for t in earlier if t.user_attrs["run"] == run]
-        carrier = members[0].user_attrs["parents"][0] if members else _carrier(history.known(), structure).number
+        carrier = members[0].user_attrs["parents"][0] if members else _carrier(history.known, structure).number
         text = history.trials.prompt(history.trials.all()[carrier])
         told = [_ranks([t for t in members if t.user_attrs["generation"] == g]) for g in range(generation)]
         searched = CoordinateSearch(soft.dimensions, self._population, self._deviation, seed_of(self._seed, "cma", run))
@@ -211,7 +211,7 @@ class Tuned:
 
     def find(self, history: History, count: int, number: int) -> Found:
         turn = len(by_batch(history.of_branch(self.name)))
-        known = history.known()
+        known = history.known
         start, parent, note = self._start(known, turn)
         options = replace(
             self._options,
@@ -266,7 +266,7 @@ class Proposed:
         self._proposer, self._seed = proposer, seed
 
     def find(self, history: History, count: int, number: int) -> Found:
-        proposals = self._proposer.propose(history.known(), count, seed_of(self._seed, self.name, number))
+        proposals = self._proposer.propose(history.known, count, seed_of(self._seed, self.name, number))
         return Found(
             [Asked(p.prompt, self.name, operator=p.operator, parents=p.parents) for p in proposals.found[:count]],
             proposals.tokens,

@@ -7,10 +7,12 @@ resumed in the middle of a batch.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprompt.evidence import levelled
@@ -37,8 +39,9 @@ class History:
 
     @classmethod
     def before(cls, batch: int, trials: Trials, metric: Metric) -> History:
-        """What is known before batch number `batch`."""
-        ended = tuple(t for t in trials.all() if t.user_attrs["batch"] < batch and t.state.is_finished())
+        """What is known before batch number `batch`; all earlier batches have ended."""
+        known = trials.all()
+        ended = tuple(known[: bisect_left(known, batch, key=lambda trial: trial.user_attrs["batch"])])
         empty = tuple((at, Turn(branch, 0.0, cost)) for at, (branch, cost) in trials.empty().items() if at < batch)
         return cls(trials, ended, empty, batch, metric)
 
@@ -52,20 +55,21 @@ class History:
         """Those that were scored on all examples."""
         return [t for t in self.told if t.state == TrialState.COMPLETE]
 
+    @cached_property
     def known(self) -> list[Known]:
         """All candidates for proposers, each prompt once: the complete ones by the metric, then the dropped."""
-        sign = -1 if self.metric.maximize else 1
-        gains = {t.number: gain for t, (gain, _) in zip(self.told, self._levels(self.told), strict=True)}
-
-        def order(trial: FrozenTrial) -> tuple[bool, float, float, int]:
-            value, whole = trial.user_attrs["score"]["value"], trial.state == TrialState.COMPLETE
-            return (not whole, sign * value if whole else 0.0, -gains[trial.number], trial.number)
-
+        scores = [trial.user_attrs["score"] for trial in self.told]
+        values = np.array([score["value"] for score in scores]) * (-1 if self.metric.maximize else 1)
+        dropped = np.array([trial.state != TrialState.COMPLETE for trial in self.told])
+        gains = np.array([gain for gain, _ in self._levelled(self.told)])
+        order = np.lexsort((-gains, np.where(dropped, 0.0, values), dropped))  # ties by number
         found: dict[str, Known] = {}
-        for trial in sorted(self.told, key=order):
-            score, gain = trial.user_attrs["score"], gains[trial.number]
-            known = Known(trial.number, self.trials.prompt(trial), score["value"], gain, score["examples"])
-            found.setdefault(trial.user_attrs["fingerprint"], known)
+        for at in order.tolist():
+            trial, score = self.told[at], scores[at]
+            print_ = trial.user_attrs["fingerprint"]
+            if print_ not in found:
+                prompt = self.trials.prompt(trial)
+                found[print_] = Known(trial.number, prompt, score["value"], float(gains[at]), score["examples"])
         return list(found.values())
 
     def observations(self, first: int | None = None) -> list[Observation]:
@@ -74,10 +78,10 @@ class History:
         first: only so many of them, as they were when there were no more.
         """
         texts = [trial for trial in self.told if trial.user_attrs["kind"] != "soft"][:first]
-        levels = self._levels(texts)
+        levels = self._levelled(texts)
         return [Observation(self.trials.prompt(t), *level) for t, level in zip(texts, levels, strict=True)]
 
-    def _levels(self, trials: Sequence[FrozenTrial]) -> list[tuple[float, float]]:
+    def _levelled(self, trials: Sequence[FrozenTrial]) -> list[tuple[float, float]]:
         """The mean advantage over the baseline on all examples, estimated, and its variance."""
         rows = [self.trials.lane(trial).evidence for trial in trials]
         means, variances = levelled(rows, max(map(len, rows)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -63,6 +64,7 @@ class Study:
         self.trials = Trials(folder, space, directions)
         self.study = self.trials.study
         self._branches = branches_of(space, scorer, self.options, self.trials, seed, writer)
+        self._history: History | None = None
         self._heats = Heats(space, scorer, self.examples, self.options, self.trials)
 
     def run(self) -> list[Candidate]:
@@ -75,8 +77,7 @@ class Study:
                 self._announce(trial)
         while batch := self.ask():
             raced = self.raced(batch)
-            for runner in raced:
-                self.tell(runner)
+            self.tell(raced)
             for runner in raced:  # not before all are told: two may have the same prompt
                 if runner.fate != "stays":
                     self.scorer.forget(self.trials.prompt(runner.trial))
@@ -88,15 +89,28 @@ class Study:
     def ask(self) -> list[FrozenTrial]:
         """All trials of the batch that is to be raced, some of which may be told; empty when all is done."""
         while True:
-            trials = self.trials.all()
-            batch = trials[-1].user_attrs["batch"] if trials else -1
-            members = [t for t in trials if t.user_attrs["batch"] == batch]
+            members = self._last_batch()
+            batch = members[0].user_attrs["batch"] if members else -1
             if members and len(members) < self._whole(members):
-                self._ask_by(members[0].user_attrs["branch"], batch, members[0].user_attrs["size"], len(members))
+                history = self._before(batch)
+                self._ask_by(members[0].user_attrs["branch"], history, members[0].user_attrs["size"], len(members))
             elif any(not t.state.is_finished() for t in members):
                 return members
             elif not self._ask_next(max([batch, *self.trials.empty()]) + 1):
                 return []
+
+    def _last_batch(self) -> list[FrozenTrial]:
+        trials = self.trials.all()
+        if not trials:
+            return []
+        last = trials[-1].user_attrs["batch"]
+        return list(trials[bisect_left(trials, last, key=lambda trial: trial.user_attrs["batch"]) :])
+
+    def _before(self, batch: int) -> History:
+        """What is known before a batch, which does not change while it is asked and raced."""
+        if self._history is None or self._history.batch != batch:
+            self._history = History.before(batch, self.trials, self.scorer.metric)
+        return self._history
 
     def _whole(self, members: Sequence[FrozenTrial]) -> int:
         """How many candidates a batch has when it is asked; fewer, where its branch could not make them again."""
@@ -108,7 +122,7 @@ class Study:
         if batch == 0:
             self.trials.add(Asked(self.space.baseline, "baseline"), 0, 1)
             return True
-        history = History.before(batch, self.trials, self.scorer.metric)
+        history = self._before(batch)
         size = min(self.options.batch, self.options.trials - len(history.ended))
         names = [name for name, branch in self._branches.items() if size == self.options.batch or not branch.whole]
         end = self._end(history) if size > 0 and names else ""
@@ -116,7 +130,7 @@ class Study:
             self.listener(Notice(f"The search ends after {len(history.ended)} trials: {end}"))
         if end or size <= 0 or not names:
             return False
-        self._ask_by(self._turn_of(names, history), batch, size, 0)
+        self._ask_by(self._turn_of(names, history), history, size, 0)
         return True
 
     def _end(self, history: History) -> str:
@@ -124,7 +138,7 @@ class Study:
         spent = sum(t.user_attrs["score"]["examples"] for t in history.told)
         if self.options.evaluations is not None and spent >= self.options.evaluations:
             return f"{spent:,} evaluations are spent, and {self.options.evaluations:,} are allowed."
-        barren = [at for at in self.trials.empty() if at > max(t.user_attrs["batch"] for t in history.ended)]
+        barren = [at for at in self.trials.empty() if at > history.ended[-1].user_attrs["batch"]]
         if len(barren) > 4 * len(self._branches):
             return f"none of the branches {', '.join(self._branches)} finds anything new."
         return ""
@@ -137,9 +151,9 @@ class Study:
         turns = [turn for turn in history.turns() if turn.branch in names]
         return next_branch(names, turns, self.seed, self.options.floor)
 
-    def _ask_by(self, branch: str, batch: int, size: int, start: int) -> None:
-        """Let a branch make a batch, and store it from number `start` on; an empty one is noted."""
-        history = History.before(batch, self.trials, self.scorer.metric)
+    def _ask_by(self, branch: str, history: History, size: int, start: int) -> None:
+        """Let a branch make the batch behind `history`, and store it from number `start` on; an empty one is noted."""
+        batch = history.batch
         try:
             found = self._branches[branch].find(history, size, len(history.ended))
         except AutopromptError as error:  # such as a training that ran away: the others go on
@@ -157,11 +171,17 @@ class Study:
 
     def raced(self, batch: Sequence[FrozenTrial]) -> list[Runner]:
         """The batch, raced; those that are not told yet."""
-        history = History.before(batch[0].user_attrs["batch"], self.trials, self.scorer.metric)
-        return self._heats.run(batch, history)
+        return self._heats.run(batch, self._before(batch[0].user_attrs["batch"]))
 
-    def tell(self, runner: Runner) -> None:
-        """Commit a trial: what it got first, then its state."""
+    def tell(self, raced: Sequence[Runner]) -> None:
+        """Commit trials, and then tell the listener of them."""
+        for runner in raced:
+            self._tell(runner)
+        self.trials.commit()
+        for runner in raced:
+            self._announce(self.trials.all()[runner.trial.number])
+
+    def _tell(self, runner: Runner) -> None:
         trial, score, lane = runner.trial, runner.score, runner.lane
         if runner.reason or score is None or lane is None:
             self.trials.fail(trial, runner.reason)
@@ -175,7 +195,6 @@ class Study:
                 self.scorer.work(prompt, self.examples[:seen]), round(runner.tokens), runner.seconds,
             )  # fmt: skip
             self.trials.tell(trial, told, complete=seen == len(self.examples))
-        self._announce(self.trials.all()[trial.number])
 
     def _announce(self, trial: FrozenTrial) -> None:
         """Tell the listener of a trial that is committed."""
@@ -222,7 +241,7 @@ class Study:
             return []
         kinds = {candidate.kind for candidate in found}
         history = History.before(1 + trials[-1].user_attrs["batch"], self.trials, self.scorer.metric)
-        for known in history.known():
+        for known in history.known:
             candidate = Candidate.of(trials[known.number], known.prompt)
             if candidate.kind not in kinds:
                 kinds.add(candidate.kind)

@@ -1,15 +1,16 @@
 """What is stored of a search: one record when a trial is asked, a few when it is told.
 
 Everything that the search decides by is stored with the trials: a resumed search reads its past
-from here and scores nothing again. What is large lies beside the study, written through to the disk
-before the trial that names it: vectors, and prompts that the space cannot make again, by fingerprint.
+from here and scores nothing again. Vectors lie beside the study, by the fingerprint of their prompt,
+written through to the disk before the trial that names them.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -21,14 +22,14 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from safetensors.numpy import load_file
 
 from autoprompt.prompt import Prompt
 from autoprompt.racing import Lane
-from autoprompt.results import repair_tail, write_bytes, write_text
+from autoprompt.results import repair_tail, write_bytes
 from autoprompt.space import Space, Stored
 
 __all__ = ["Asked", "Kind", "Told", "Trials", "by_batch"]
@@ -80,14 +81,24 @@ class Told:
     seconds: float = 0.0
 
 
-class _NoLock(JournalFileOpenLock):
-    """Nothing to lock: the run folder is held by this process alone, by a lock that the kernel frees."""
+class _Journal(JournalFileBackend):
+    """Optuna's journal file, whose lines reach the disk when `sync` is called and not one by one.
 
-    def acquire(self) -> bool:
-        return True
+    A process that is killed loses none of what it wrote. What a machine loses that goes down, at most
+    the batch that was not committed yet, is asked and scored again.
+    """
 
-    def release(self) -> None:
-        return None
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))  # with a lock that nothing takes: the run folder is held by this process alone
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with self._path.open("ab") as file:
+            file.writelines(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
+
+    def sync(self) -> None:
+        with self._path.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 class Trials:
@@ -101,14 +112,17 @@ class Trials:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._folder, self._space = folder, space
         storage: InMemoryStorage | JournalStorage = InMemoryStorage()
+        self._journal: _Journal | None = None
         if folder is not None:
             path = folder / "study.journal"
             repair_tail(path)
-            storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
+            self._journal = _Journal(path)
+            storage = JournalStorage(self._journal)
         self.study = optuna.create_study(
             storage=storage, study_name="autoprompt", directions=list(directions), load_if_exists=True
         )
         self._storage = storage
+        self._all = self.study.get_trials(deepcopy=False)
         self._prompts: dict[int, Prompt] = {}
         self._lanes: dict[int, Lane] = {}
 
@@ -131,7 +145,7 @@ class Trials:
         }
         if asked.prompt is not None:
             attrs["fingerprint"] = asked.prompt.fingerprint
-            self._keep(asked)
+            attrs |= self._kept(asked.prompt, asked)
         if asked.reason:
             attrs["reason"] = asked.reason
         now = datetime.now()
@@ -142,38 +156,30 @@ class Trials:
         )  # fmt: skip
         # the storage's own call: `study.ask` would write every parameter and attribute by itself
         trial = self._storage.get_trial(self._storage.create_new_trial(self.study._study_id, template))
+        self._all.append(trial)
         if asked.prompt is not None:
             self._prompts[trial.number] = asked.prompt
         return trial
 
-    def _keep(self, asked: Asked) -> None:
-        prompt = asked.prompt
-        if (
-            self._folder is None
-            or prompt is None
-            or asked.branch == "baseline"
-            or (asked.params and prompt.soft is None)
-        ):
-            return
+    def _kept(self, prompt: Prompt, asked: Asked) -> dict[str, Any]:
+        """The prompt as an attribute, where the space cannot make it again; its vectors go to a file."""
+        if self._folder is None or asked.branch == "baseline" or (asked.params and prompt.soft is None):
+            return {}
         if prompt.soft is not None:
             write_bytes(self._vectors_of(prompt.fingerprint), prompt.vector_bytes() or b"")
         record = prompt.to_dict()
         if prompt.retrieval is not None and prompt.retrieval.pool == self._space.shown:
             record["retrieval"]["pool"] = None  # the space has it, and it is long
-        write_text(self._record_of(prompt.fingerprint), json.dumps(record, ensure_ascii=False) + "\n")
+        return {"prompt": record}
 
     def _vectors_of(self, fingerprint: str) -> Path:
         assert self._folder is not None
         return self._folder / "vectors" / f"{fingerprint}.safetensors"
 
-    def _record_of(self, fingerprint: str) -> Path:
-        assert self._folder is not None
-        return self._folder / "prompts" / f"{fingerprint}.json"
-
     # -- tell ------------------------------------------------------------------------------------
 
     def tell(self, trial: FrozenTrial, told: Told, complete: bool) -> None:
-        """Commit a trial: what it got first, then its state. A trial that was dropped is PRUNED."""
+        """What a trial got, then its state. A trial that was dropped is PRUNED. It stands when it is committed."""
         lane = told.lane
         record = {
             "examples": len(lane.evidence), "value": lane.value, "loss": told.loss, "margin": told.margin,
@@ -186,21 +192,31 @@ class Trials:
         several = len(self.study.directions) > 1
         if complete:
             self.study.tell(trial.number, [lane.value, lane.size] if several else lane.value)
-            return
-        if not several:  # Optuna takes the last report for the value of a pruned trial
-            self._storage.set_trial_intermediate_value(trial._trial_id, len(lane.evidence), lane.value)
-        self.study.tell(trial.number, state=TrialState.PRUNED)
+        else:
+            if not several:  # Optuna takes the last report for the value of a pruned trial
+                self._storage.set_trial_intermediate_value(trial._trial_id, len(lane.evidence), lane.value)
+            self.study.tell(trial.number, state=TrialState.PRUNED)
+        self._refresh(trial)
 
     def fail(self, trial: FrozenTrial, reason: str) -> None:
-        """Commit a trial that could not be scored."""
+        """What a trial is told that could not be scored."""
         self._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
         self.study.tell(trial.number, state=TrialState.FAIL)
+        self._refresh(trial)
+
+    def commit(self) -> None:
+        """Write what was told through to the disk."""
+        if self._journal is not None:
+            self._journal.sync()
+
+    def _refresh(self, trial: FrozenTrial) -> None:
+        self._all[trial.number] = self._storage.get_trial(trial._trial_id)
 
     # -- read ------------------------------------------------------------------------------------
 
-    def all(self) -> list[FrozenTrial]:
-        """Every trial, by number."""
-        return self.study.get_trials(deepcopy=False)
+    def all(self) -> Sequence[FrozenTrial]:
+        """Every trial, by number, as it is now."""
+        return self._all
 
     def lane(self, trial: FrozenTrial) -> Lane:
         """What a told trial got on the examples that it was scored on."""
@@ -220,7 +236,7 @@ class Trials:
             return self._space.baseline
         if attrs["kind"] == "discrete" and trial.params:
             return self._space.discrete(Stored(trial.params))
-        record = json.loads(self._record_of(attrs["fingerprint"]).read_text(encoding="utf-8"))
+        record = attrs["prompt"]
         vectors = None
         if record["soft"]:
             vectors = np.asarray(load_file(self._vectors_of(attrs["fingerprint"]))["vectors"], dtype=np.float32)

@@ -146,8 +146,7 @@ class Bench:
         study = Study(self.task.space, scorer, self.dev, options_of(method, budget), seed=seed)
         course: list[Incumbent] = []
         while batch := study.ask():
-            for runner in study.raced(batch):
-                study.tell(runner)
+            study.tell(study.raced(batch))
             best = study.candidates()[0]
             course.append(Incumbent(study.evaluations(), _tokens(study), best.value, best.prompt))
         winner = study.confirm(study.candidates())[0]

@@ -26,6 +26,7 @@ from autoprompt.data import Example
 from autoprompt.metrics import Metric
 from autoprompt.models import LanguageModel
 from autoprompt.prompt import Prompt
+from autoprompt.results import RunFolder
 from autoprompt.scorer import Score, Scorer
 from autoprompt.soft import seed_of
 from autoprompt.study import Study, StudyOptions
@@ -145,7 +146,14 @@ def _long(task: Task, plan: Long, folder: Path) -> tuple[list[float], list[float
     """
     options = StudyOptions(trials=plan.trials, branches=("discrete", "edits", "coordinates"))
     scorer = Instant(task.model, task.metric)
-    study = Study(task.space, scorer, task.splits.dev, options, folder, SEED)
+    with RunFolder(folder, "long") as kept:  # every trial is told to the journal of events too
+        study = Study(task.space, scorer, task.splits.dev, options, kept.path, SEED, kept)
+        times, asking = _timed(study, scorer, plan)
+    return times, asking, study.counts_by_branch()
+
+
+def _timed(study: Study, scorer: Instant, plan: Long) -> tuple[list[float], list[float]]:
+    """Seconds of each trial of a study, and of asking it."""
     times: list[float] = []
     asking: list[float] = []
     began = printed = time.perf_counter()
@@ -155,8 +163,7 @@ def _long(task: Task, plan: Long, folder: Path) -> tuple[list[float], list[float
         if not batch:
             break
         asking += [(time.perf_counter() - at - (scorer.seconds - inside)) / len(batch)] * len(batch)
-        for runner in study.raced(batch):
-            study.tell(runner)
+        study.tell(study.raced(batch))
         now = time.perf_counter()
         times += [(now - at - (scorer.seconds - inside)) / len(batch)] * len(batch)
         if now - printed > 15:
@@ -164,7 +171,7 @@ def _long(task: Task, plan: Long, folder: Path) -> tuple[list[float], list[float
             print(f"overhead  {len(times):,} trials, {1000 * _around(times, len(times)):.1f} ms each", flush=True)
         if now - began > plan.seconds and len(times) >= plan.least:
             break
-    return times, asking, study.counts_by_branch()
+    return times, asking
 
 
 def _around(times: Sequence[float], n: int) -> float:
