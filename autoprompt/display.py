@@ -112,7 +112,18 @@ class Display:
             case events.TestOpened():
                 return Text.assemble(("locked test opened", "name"), f" ({event.reason}; time {event.times})")
             case events.EpochFinished():
-                return Text(f"epoch {event.epoch} of {event.epochs}: loss {event.loss:.3f}, dev {event.dev:.4f}")
+                start = "" if event.start == "winner" else f" from {event.start}"
+                return Text(f"epoch {event.epoch} of {event.epochs}{start}: loss {event.loss:.3f}, dev {event.dev:.4f}")
+            case events.ExamplesAdded():
+                return Text(f"examples added: {event.kept} {event.source}")
+            case events.PartsCompared():
+                return Text(event.sentence)
+            case events.SecondTask():
+                low, high = event.interval
+                return Text(
+                    f"{event.file}: accuracy {event.before:.4f} before fine-tuning, {event.after:.4f} after it "
+                    f"(change {low:+.3f} to {high:+.3f})"
+                )
             case events.Notice():
                 return Text.assemble(("note: ", "name"), event.message)
             case events.VerdictReached():

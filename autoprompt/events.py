@@ -16,11 +16,14 @@ __all__ = [
     "DataRead",
     "EpochFinished",
     "Event",
+    "ExamplesAdded",
     "Listener",
     "ModelLoaded",
     "Notice",
+    "PartsCompared",
     "RunFinished",
     "RunStarted",
+    "SecondTask",
     "StageFinished",
     "StageStarted",
     "TestOpened",
@@ -166,10 +169,44 @@ class TestOpened(Event):
 
 @dataclass(frozen=True)
 class EpochFinished(Event):
+    """An epoch of fine-tuning; `start` is the prompt that it started from: "winner" or "your prompt"."""
+
     epoch: int
     epochs: int
     loss: float
     dev: float
+    start: str = "winner"
+
+
+@dataclass(frozen=True)
+class ExamplesAdded(Event):
+    """Training examples that the winner made: `source` is "unlabelled" or "written", `counts` says what
+    was read or written, kept, and refused for which reason."""
+
+    source: str
+    kept: int
+    counts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PartsCompared(Event):
+    """What each part was worth on the locked test: scores of the four cells, and by difference its
+    value and 95 % interval."""
+
+    cells: dict[str, float]
+    differences: dict[str, tuple[float, float, float]]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class SecondTask(Event):
+    """The score on another task before fine-tuning and after it, and the 95 % interval of the change."""
+
+    file: str
+    examples: int
+    before: float
+    after: float
+    interval: tuple[float, float]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -352,12 +352,6 @@ class Prompt:
         if fingerprint and _fingerprint(value, vectors) != fingerprint:
             raise ExportError(f"{folder / 'prompt.json'} was changed since it was exported; its scores no longer hold.")
         return prompt
-
-    def with_vectors_from(self, path: Path) -> Prompt:
-        """The same soft prompt with the vectors of a safetensors file. Raises ExportError."""
-        if self.soft is None:
-            raise ExportError("The prompt is not soft; it has no vectors to replace.")
-        return replace(self, soft=replace(self.soft, vectors=_load_vectors(path)))
 
 
 def _fingerprint(value: Mapping[str, Any], vectors: Array | None) -> str:

@@ -28,7 +28,7 @@ from autoprompt.report import write_report
 from autoprompt.results import RunFolder, read_journal, write_json, write_text
 from autoprompt.scorer import Scorer
 from autoprompt.space import DemonstrationSpace, SoftSpace, Space
-from autoprompt.stages import Job, confirmed, exported, judged, tuned
+from autoprompt.stages import Job, confirmed, exported, finetune_options, judged, read_material, tuned
 from autoprompt.study import Candidate, Study, StudyOptions, ranked
 from autoprompt.verdict import Verdict
 
@@ -73,6 +73,7 @@ def run(
     config = read_config(source, base)
     splits = read_splits(data_options(config, base), config.seed)
     require_words(config, splits.labels)
+    options = finetune_options(config)
     metric = load_metric(config.metric, base, splits.labels)
     began = time.monotonic()
     with ExitStack() as opened:
@@ -91,11 +92,12 @@ def run(
         memory = opened.enter_context(_memory(folder, model, config))
         other = None if config.model.engine == "own" else load_engine(config.model.engine, model)
         scorer = Scorer(model, metric, config.model.batch_tokens, memory, other)
+        job = Job(folder, config, base, splits, scorer, tell)
+        read_material(job)  # what is wrong in its files is said before the search, not after
         search = Study(
             make_space(config, splits), scorer, splits.dev, _study_options(config), folder.path, config.seed, tell,
             _heard(folder), _writer(config, tell),
         )  # fmt: skip
-        job = Job(folder, config, base, splits, scorer, tell)
 
         with _stage("search", scorer, tell):
             found = search.run()
@@ -106,9 +108,9 @@ def run(
         with _stage("verdict", scorer, tell):
             verdict = judged(job, baseline, winner)
         outcome = None
-        if config.finetune.method != "none":
+        if options is not None:
             with _stage("finetune", scorer, tell):
-                outcome = tuned(job, winner)
+                outcome = tuned(job, finalists)
         with _stage("export", scorer, tell):
             exported(job, winner, verdict, outcome)
 

@@ -135,11 +135,42 @@ tokens = 1
 
 [finetune]
 method = "full"
+adapter = "dora"
 rank = 1
+alpha = 3
+dropout = 0.1
+head = "none"
+train_vectors = false
 epochs = 1
 learning_rate = 0.5
+optimizer = "adafactor"
+schedule = "cosine"
 batch_size = 1
-patience = 1
+weight_decay = 0.0
+warmup = 0.0
+patience = 0
+label_smoothing = 0.1
+class_weights = "balanced"
+consistency = 1.0
+contrastive = 0.0
+gradient_checkpointing = true
+precision = "bfloat16"
+prompts = 3
+augment = ["demonstrations", "formats"]
+variants = 1
+unlabelled = "data.jsonl"
+confidence = 1.0
+write = 2
+compare = false
+merge = false
+
+[finetune.second]
+file = "data.jsonl"
+label = "label"
+template = "{{ text }} {{ label }}"
+label_words = { pos = "good", neg = "bad" }
+instruction = "Good?"
+fields = ["text"]
 """
 
 
@@ -161,6 +192,8 @@ def test_a_whole_file_is_read(folder: Path) -> None:
     assert config.study.objectives == ["score", "tokens"]
     assert (config.propose.model, config.propose.tokens) == ("some/writer", 1)
     assert (config.finetune.method, config.finetune.learning_rate) == ("full", 0.5)
+    assert config.finetune.second is not None
+    assert config.finetune.second.label_words == {"pos": "good", "neg": "bad"}
     options = data_options(config, folder)
     assert options.file == folder / "data.jsonl"
     assert options.fields == ("text", "title")
@@ -281,7 +314,7 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
         ({"data.lable": "x"}, ["data.lable is not a key here", "Did you mean 'label'?"]),
         ({"space.soft.dimension": 3}, ["space.soft.dimension is not a key here", "Did you mean 'dimensions'?"]),
         ({"space.demonstrations.mots": 3}, ["space.demonstrations.mots", "draws, most, orders", "mean 'most'?"]),
-        ({"finetune.zzz": 3}, ["finetune.zzz is not a key here", "allowed are batch_size, epochs, learning_rate"]),
+        ({"finetune.zzz": 3}, ["finetune.zzz is not a key here", "allowed are adapter, alpha, augment, batch_size"]),
         # what is missing
         ({"data": None}, ["data is missing; it is required"]),
         ({"prompt": None}, ["prompt is missing; it is required"]),
@@ -339,6 +372,26 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
         # not one of the words
         ({"model.family": "casual"}, ["model.family is 'casual'", "'causal'", "Did you mean 'causal'?"]),
         ({"model.dtype": "float8"}, ["model.dtype is 'float8'", "'bfloat16'", "Did you mean"]),
+        (
+            {"finetune.unlabelled": "more.jsonl"},
+            ["finetune.unlabelled is 'more.jsonl', and there is no file"],
+        ),
+        (
+            {"finetune.second": {"file": "no.jsonl", "label": "a", "template": "{{ b }}", "label_words": {}}},
+            ["finetune.second.file is 'no.jsonl', and there is no file"],
+        ),
+        (
+            {"finetune.second": {"file": "data.jsonl", "label": "a", "template": "{{ b }}", "label_words": {}}},
+            ["finetune.second.template: The template '{{ b }}' names {{ b }}"],
+        ),
+        (
+            {"finetune.contrastive": 1.0},
+            ["finetune.contrastive is given, and the model 'builtin' is no sentence encoder; leave it out."],
+        ),
+        (
+            {"finetune.head": "labels"},
+            ["finetune.head is given, and the model 'builtin' is no sentence encoder; leave it out."],
+        ),
         ({"finetune.method": "qlora"}, ["finetune.method is 'qlora'", "'full'", "Did you mean 'lora'?"]),
         ({"prompt.calibration": 3}, ["prompt.calibration is 3", "'content_free'"]),
         ({"space.calibration": ["nome"]}, ["space.calibration.0 is 'nome'", "Did you mean 'none'?"]),

@@ -50,7 +50,7 @@ def test_every_key_of_a_space_file_is_in_the_readme() -> None:
     missing = []
     for name, field in Config.model_fields.items():
         keys = getattr(field.annotation, "model_fields", {name: None})
-        missing += [key for key in keys if f"`{key}`" not in README and f"[space.{key}]" not in README]
+        missing += [key for key in keys if f"`{key}`" not in README and f"[{name}.{key}]" not in README]
     assert missing == []
 
 

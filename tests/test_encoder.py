@@ -24,7 +24,6 @@ from autoprompt.engine.batches import Budget
 from autoprompt.engine.encoder import Embedder, embeddings
 from autoprompt.errors import ConfigError, ExportError, ModelError, PromptError
 from autoprompt.export import Exported, export, read_export
-from autoprompt.finetune import finetune
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import load_model, model_fingerprint
 from autoprompt.models.encoder import EncoderModel
@@ -554,26 +553,6 @@ def space_file(folder: Path, encoder: Path, rows: list[dict[str, str]], **change
         "finetune": {"method": "none"},
         **changes,
     }
-
-
-@pytest.mark.parametrize("family", ["auto", "encoder"])
-@pytest.mark.parametrize("finetune", [{}, {"method": "full"}])
-def test_fine_tuning_an_encoder_is_refused_before_anything_is_done(
-    finetune: dict[str, str], family: str, encoder_folder: Path, topics_rows: list[dict[str, str]], tmp_path: Path
-) -> None:
-    model = {"name": str(encoder_folder), "family": family}
-    values = space_file(tmp_path, encoder_folder, topics_rows, model=model, finetune=finetune)
-    wording = r"finetune\.method is '(lora|full)', and the model '.*' is a sentence encoder, which cannot be fine-tuned yet; give 'none'\."
-    with pytest.raises(ConfigError, match=wording):
-        read_config(values, tmp_path)
-
-
-def test_fine_tuning_an_encoder_is_an_error(model: EncoderModel, topics_rows: list[dict[str, str]]) -> None:
-    wording = (
-        r"^The model '.*' is a sentence encoder, which cannot be fine-tuned yet\. Set \[finetune\] method = 'none'\.$"
-    )
-    with pytest.raises(ModelError, match=wording):
-        finetune(model, Prompt(TEMPLATE, WORDS), topics(topics_rows[:4]), lambda tuned, prompt: (0.0, 0.0))
 
 
 def test_the_temperatures_of_a_space_file_are_numbers_above_nothing(

@@ -33,7 +33,7 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 HOMES = {
     "optuna": {"study", "samplers", "racing"},
     "rich": {"display"},
-    "transformers": {"models", "engine"},
+    "transformers": {"models", "engine", "finetune"},
     "peft": {"finetune"},
     "jinja2": {"prompt"},
     "torch": {"models", "engine", "finetune", "lesson", "tuning", "propose"},

@@ -467,21 +467,8 @@ def test_a_missing_vectors_file_is_refused(tmp_path: Path) -> None:
         Prompt.load(folder)
 
 
-def test_vectors_can_be_replaced_from_a_file(tmp_path: Path) -> None:
-    other = dataclasses.replace(full_prompt(), soft=SoftPart(VECTORS * 2, "start"))
-    write(other, tmp_path)
-    assert full_prompt().with_vectors_from(tmp_path / VECTORS_FILE) == other
-
-
-def test_a_discrete_prompt_has_no_vectors_to_replace(tmp_path: Path) -> None:
+def test_a_discrete_prompt_has_no_vectors() -> None:
     assert Prompt(TEMPLATE, WORDS).vector_bytes() is None
-    with pytest.raises(ExportError, match=r"^The prompt is not soft; it has no vectors to replace\.$"):
-        Prompt(TEMPLATE, WORDS).with_vectors_from(tmp_path / VECTORS_FILE)
-
-
-def test_replacing_vectors_from_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"holds no readable vectors \(FileNotFoundError: "):
-        full_prompt().with_vectors_from(tmp_path / "nothing.safetensors")
 
 
 @pytest.mark.parametrize("name", ["prompt.json", VECTORS_FILE])

@@ -403,3 +403,67 @@ def test_a_search_killed_after_any_trial_has_a_report(size: int) -> None:
     assert "there is no verdict yet" in report
     assert ("What each branch of the search did" in report) == (size > 0)
     assert "\n\n\n" not in report
+
+
+# -- fine-tuning -----------------------------------------------------------------------------------
+
+PARTS = events.PartsCompared(
+    {"base": 0.5, "prompt": 0.6, "tuning": 0.55, "both": 0.7},
+    {"prompt - base": (0.1, 0.02, 0.18), "both - tuning": (0.15, -0.01, 0.3)},
+    "Fine-tuning improves on the prompt alone.",
+)
+LABELLED = events.ExamplesAdded(
+    "unlabelled",
+    30,
+    {"read": 100, "refused": {"unsure": 60, "near_duplicate": 10, "most": 0}, "threshold": 0.9, "dev_accuracy": 0.95},
+)
+
+
+def test_what_each_part_was_worth_is_told_with_its_intervals() -> None:
+    report = write_report(records(*START, PARTS))
+    assert "## What each part was worth\n\nFine-tuning improves on the prompt alone." in report
+    assert "| your prompt + fine-tuning | 0.5500 |" in report
+    assert "| the winner, without fine-tuning | +0.1000 | +0.0200 to +0.1800 |" in report
+    assert "| starting from the winner, not from your prompt | +0.1500 | -0.0100 to +0.3000 |" in report
+
+
+def test_a_run_without_fine_tuning_has_no_section_on_it() -> None:
+    report = write_report(records(*START, *SEARCH, *END))
+    assert "What each part was worth" not in report
+    assert "Examples added" not in report
+    assert "The other task" not in report
+
+
+def test_the_epochs_of_each_start_have_a_curve_of_their_own() -> None:
+    epochs = [events.EpochFinished(n, 2, loss, 0.5 + n / 10) for n, loss in ((1, 2.0), (2, 0.5), (2, 0.5))]
+    report = write_report(records(*START, *epochs, events.EpochFinished(1, 2, 1.0, 0.4, "your prompt")))
+    winner, own = report.split("## Fine-tuning from your prompt")
+    assert winner.endswith(
+        "## Fine-tuning from the winner\n\n| epoch | dev | training loss | |\n| --- | --- | --- | --- |\n"
+        f"| 1 | 0.6000 | 2.0000 | {'█' * 24} |\n| 2 | 0.7000 | 0.5000 | {'█' * 6} |\n\n"
+    )
+    assert "| 1 | 0.4000 | 1.0000 |" in own
+
+
+def test_added_examples_are_told_with_those_left_out() -> None:
+    report = write_report(records(*START, LABELLED))
+    assert (
+        "- 30 of 100 unlabelled texts, with the labels that the winner gives them with P >= 0.900: on dev 95.0% of such "
+        "labels are right. Left out: 60 unsure, 10 near duplicate."
+    ) in report
+    written = events.ExamplesAdded("written", 2, {"asked": 9, "refused": {"loops": 7}})
+    assert "- 2 of 9 examples that the model was asked to write. Left out: 7 loops." in write_report(records(written))
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [
+        ((-0.3, -0.1), "the model lost there"),
+        ((0.1, 0.3), "the model gained there"),
+        ((-0.1, 0.1), "the model is not certain to have lost or gained there"),
+    ],
+)
+def test_the_other_task_is_told(interval: tuple[float, float], said: str) -> None:
+    report = write_report(records(*START, events.SecondTask("other.jsonl", 40, 0.8, 0.6, interval)))
+    assert "On the 40 examples of other.jsonl the accuracy was 0.8000 before fine-tuning and is 0.6000 after" in report
+    assert said in report

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from autoprompt.metrics import Metric, Outcome, load_metric, metric
-from autoprompt.verdict import judge, paired_interval
+from autoprompt.verdict import judge, judge_parts, paired_interval
 
 
 def given(right: np.ndarray) -> Outcome:
@@ -202,3 +204,49 @@ def test_a_gain_that_only_touches_zero_is_no_improvement(accuracy: Metric) -> No
 def test_the_verdict_is_the_same_for_the_same_seed(accuracy: Metric) -> None:
     outcomes = given(some(80, 40, 1)), given(some(80, 50, 2))
     assert judge(accuracy, *outcomes, seed=3) == judge(accuracy, *outcomes, seed=3)
+
+
+# -- what each part was worth ----------------------------------------------------------------------
+
+
+def cells(**right: int) -> dict[Any, Outcome]:
+    return {name: given(np.arange(200) < number) for name, number in right.items()}
+
+
+def test_the_parts_are_the_scores_of_the_cells_and_their_paired_differences(accuracy: Metric) -> None:
+    outcomes = cells(base=80, prompt=120, tuning=100, both=160)
+    parts = judge_parts(accuracy, outcomes, seed=3)
+    assert parts.cells == {"base": 0.4, "prompt": 0.6, "tuning": 0.5, "both": 0.8}
+    assert {name: round(found[0], 6) for name, found in parts.differences.items()} == {
+        "prompt - base": 0.2,
+        "tuning - base": 0.1,
+        "both - base": 0.4,
+        "both - prompt": 0.2,
+        "both - tuning": 0.3,
+    }
+    expected = paired_interval(accuracy, outcomes["prompt"], outcomes["both"], 3)
+    assert parts.differences["both - prompt"][1:] == expected
+
+
+def test_without_tuning_from_the_own_prompt_its_differences_are_left_out(accuracy: Metric) -> None:
+    parts = judge_parts(accuracy, cells(base=80, prompt=120, both=160))
+    assert set(parts.differences) == {"prompt - base", "both - base", "both - prompt"}
+    assert "Starting it from the winner" not in parts.sentence
+
+
+@pytest.mark.parametrize(
+    ("both", "said"),
+    [
+        (160, "Fine-tuning improves on the prompt alone (+0.200 accuracy, 95 % interval +0.145 to +0.255)."),
+        (121, "Fine-tuning does not certainly improve on the prompt alone (+0.005 accuracy,"),
+        (80, "Fine-tuning is worse than the prompt alone (-0.200 accuracy, "),
+    ],
+)
+def test_the_sentence_of_the_parts_follows_the_interval(both: int, said: str, accuracy: Metric) -> None:
+    assert judge_parts(accuracy, cells(base=80, prompt=120, both=both)).sentence.startswith(said)
+
+
+def test_of_errors_fewer_are_an_improvement() -> None:
+    sentence = judge_parts(errors, cells(base=80, prompt=120, both=160)).sentence
+    assert sentence.startswith("Fine-tuning improves on the prompt alone (-0.200 errors")
+    assert "use the prompt alone" in judge_parts(errors, cells(base=80, prompt=120, both=60)).sentence

@@ -1,8 +1,11 @@
-"""Sentence encoders: every text is embedded once, and a choice's score is a cosine."""
+"""Sentence encoders: every text is embedded once, and a choice's score is a cosine.
+
+A choice that has a label vector is not embedded: its score is that of a linear classifier.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
 
@@ -22,6 +25,7 @@ __all__ = ["Embedder", "cosines", "embeddings"]
 
 Text = tuple[Ids, Array | None]  # ids, and the vectors (K, H) that its ids -1-k stand for
 _Key = tuple[Ids, bytes]  # ids, and a hash of the vectors
+_Answers = tuple[NDArray[np.float64], NDArray[np.float64]]  # vectors (C, D) and biases (C,) of choices
 _REMEMBERED = 2**26  # numbers in remembered vectors: 256 MB, 174,762 vectors of 384
 
 
@@ -35,16 +39,30 @@ def embeddings(model: EncoderModel, rows: Sequence[tuple[Ids, Tensor | None]]) -
 def cosines(model: LanguageModel, rows: Sequence[Row]) -> Tensor:
     """The cosine of each row's context with its choice (R,), float32, with a gradient where one is on.
 
-    Each distinct text is read once. Raises ModelError when the model is no sentence encoder.
+    Of a choice that has a label vector, the product of the context's unit vector with it, plus its
+    bias. Each distinct text is read once. Raises ModelError when the model is no sentence encoder.
     """
     if not isinstance(model, EncoderModel):
         raise ModelError(f"The model {model.name!r} is {model.family}; only sentence encoders embed.")
     contexts = {(row.context, id(row.vectors)): (row.context, row.vectors) for row in rows}
-    choices = {row.choice: (row.choice, None) for row in rows}
     found = dict(zip(contexts, embeddings(model, list(contexts.values())), strict=True))
-    answers = dict(zip(choices, embeddings(model, list(choices.values())), strict=True))
     left = torch.stack([found[row.context, id(row.vectors)] for row in rows])
-    return (left * torch.stack([answers[row.choice] for row in rows])).sum(1)
+    vectors, biases = _answers(model, [row.choice for row in rows])
+    return (left * vectors).sum(1) + biases
+
+
+def _answers(model: EncoderModel, choices: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """What stands for choices: vectors (R, D) and biases (R,), of texts and of labels that have learned theirs."""
+    texts = list(dict.fromkeys(choice for choice in choices if choice not in model.label_places))
+    at = {choice: number for number, choice in enumerate(texts)}
+    at |= {choice: len(texts) + number for choice, number in model.label_places.items()}
+    index = torch.tensor([at[choice] for choice in choices], device=model.device)
+    vectors = [embeddings(model, [(text, None) for text in texts])] if texts else []
+    biases = [torch.zeros(len(texts), device=model.device)]
+    if model.labels is not None:
+        vectors.append(model.labels.vectors.to(model.device, torch.float32))
+        biases.append(model.labels.bias.to(model.device, torch.float32))
+    return torch.cat(vectors)[index], torch.cat(biases)[index]
 
 
 class Embedder:
@@ -64,7 +82,8 @@ class Embedder:
     def scores(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
         """The cosine of each request's context with each of its choices, one (C,) a request.
 
-        Raises ModelError when the model returns NaN, or when a single text does not fit into memory.
+        Of a choice that has a label vector, the product with it, plus its bias. Raises ModelError when
+        the model returns NaN, or when a single text does not fit into memory.
         """
         marks: dict[int, bytes] = {}
         wanted: dict[_Key, Array | None] = {}
@@ -74,12 +93,27 @@ class Embedder:
                 marks[id(request.vectors)] = _mark(request.vectors)
             contexts.append((request.context, marks[id(request.vectors)]))
             wanted[contexts[-1]] = request.vectors
-            wanted |= dict.fromkeys((choice, b"") for choice in request.choices)
+            wanted |= {(choice, b""): None for choice in request.choices if choice not in self._model.label_places}
         found = self._found(wanted)
+        answers = self._answers({request.choices for request in requests}, found)
+        return [
+            answers[request.choices][0] @ found[key].astype(np.float64) + answers[request.choices][1]
+            for request, key in zip(requests, contexts, strict=True)
+        ]
+
+    def _answers(self, sets: Iterable[tuple[Ids, ...]], found: Mapping[_Key, Array]) -> dict[tuple[Ids, ...], _Answers]:
+        """What stands for each set of choices, as the label vectors are now."""
         # in float64: a product's rounding does not depend on what else is multiplied
-        sets = {request.choices for request in requests}
-        answers = {choices: np.stack([found[c, b""] for c in choices], dtype=np.float64) for choices in sets}
-        return [answers[r.choices] @ found[key].astype(np.float64) for r, key in zip(requests, contexts, strict=True)]
+        places, labels = self._model.label_places, self._model.labels
+        if labels is not None:
+            vectors, biases = (t.detach().cpu().double().numpy() for t in (labels.vectors, labels.bias))
+        return {
+            choices: (
+                np.stack([vectors[places[c]] if c in places else found[c, b""] for c in choices], dtype=np.float64),
+                np.array([biases[places[c]] if c in places else 0.0 for c in choices]),
+            )
+            for choices in sets
+        }
 
     def embed(self, texts: Sequence[Text]) -> Array:
         """Unit vectors (N, D) of texts, float32. Raises as `scores` does."""

@@ -7,10 +7,11 @@ winner/
     vectors.safetensors   soft vectors (K, H), if the prompt is soft
     adapter/              the LoRA adapter in peft's layout, if there is one
     model/                the whole model in transformers' layout, if all weights were trained
-    tuned_vectors/        the soft vectors as fine-tuning left them, if there are any
+    merged/               the same, with the adapter merged in, unless that was not wanted
+    tuned_vectors/        the soft prompt as fine-tuning left it, if it is one
     README.md             how to use each without autoprompt
 """
 
-from autoprompt.export.folder import Exported, export, read_export
+from autoprompt.export.folder import Exported, export, read_export, write_prompt
 
-__all__ = ["Exported", "export", "read_export"]
+__all__ = ["Exported", "export", "read_export", "write_prompt"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from autoprompt.errors import ExportError
 from autoprompt.export.card import card
 from autoprompt.prompt import VECTORS_FILE, Prompt
 
-__all__ = ["Exported", "export", "read_export"]
+__all__ = ["Exported", "export", "read_export", "write_prompt"]
 
 FORMAT = "autoprompt.export/1"
+WEIGHTS = ("adapter", "model", "merged")
+TUNED = "tuned_vectors"  # the soft prompt as fine-tuning left it
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,13 @@ def export(
     prompt: Prompt,
     about: Exported,
     tuned: Prompt | None = None,
-    save_weights: Callable[[Path], None] | None = None,
+    weights: Path | None = None,
     metric_file: Path | None = None,
 ) -> None:
     """Write the winner; an older export in `folder` is replaced when the new one is complete.
 
-    tuned: the prompt as fine-tuning left it. save_weights: writes adapter or model into a folder.
+    tuned: the prompt as fine-tuning left it. weights: a folder whose `adapter`, `model` and `merged`,
+    as far as it has them, go into the export.
 
     >>> import tempfile
     >>> prompt = Prompt("{{ text }}\\nTopic: {{ label }}", {"s": "sports", "m": "money"})
@@ -63,12 +66,12 @@ def export(
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    _write_prompt(part, prompt)
-    (part / "prompt.txt").write_text(prompt.placeholder_text() + "\n", encoding="utf-8")
-    if save_weights is not None and about.method is not None:
-        save_weights(part / ("adapter" if about.method == "lora" else "model"))
-        if tuned is not None and tuned.soft is not None:
-            _write_prompt(part / "tuned_vectors", tuned)
+    write_prompt(part, prompt)
+    for name in WEIGHTS if weights is not None else ():
+        if weights is not None and (weights / name).is_dir():
+            shutil.copytree(weights / name, part / name)
+    if tuned is not None and tuned.soft is not None:
+        write_prompt(part / TUNED, tuned)
     if metric_file is not None:
         shutil.copy(metric_file, part / metric_file.name)
     (part / "autoprompt.json").write_text(
@@ -81,10 +84,12 @@ def export(
     part.replace(folder)
 
 
-def _write_prompt(folder: Path, prompt: Prompt) -> None:
+def write_prompt(folder: Path, prompt: Prompt) -> None:
+    """Write a prompt as `Prompt.load` reads it, with its vectors, and as text beside."""
     folder.mkdir(exist_ok=True)
     text = json.dumps(prompt.to_dict(), indent=2, ensure_ascii=False) + "\n"
     (folder / "prompt.json").write_text(text, encoding="utf-8")
+    (folder / "prompt.txt").write_text(prompt.placeholder_text() + "\n", encoding="utf-8")
     vectors = prompt.vector_bytes()
     if vectors is not None:
         (folder / VECTORS_FILE).write_bytes(vectors)
@@ -108,5 +113,5 @@ def read_export(folder: Path) -> tuple[Exported, Prompt, Prompt]:
             f"{path} cannot be read ({type(error).__name__}: {error}). Export the winner again."
         ) from None
     prompt = Prompt.load(folder, about.prompt_fingerprint)
-    tuned = folder / "tuned_vectors"
+    tuned = folder / TUNED
     return about, prompt, Prompt.load(tuned) if tuned.is_dir() else prompt

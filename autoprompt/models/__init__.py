@@ -7,7 +7,21 @@ is asked for.
 """
 
 from autoprompt.models.base import Encoding, Family, LanguageModel
+from autoprompt.models.encoder import EncoderModel, LabelVectors, read_labels, save_encoder, save_labels
 from autoprompt.models.loading import BUILTIN, load_model, model_fingerprint
 from autoprompt.models.texts import text_vectors
 
-__all__ = ["BUILTIN", "Encoding", "Family", "LanguageModel", "load_model", "model_fingerprint", "text_vectors"]
+__all__ = [
+    "BUILTIN",
+    "EncoderModel",
+    "Encoding",
+    "Family",
+    "LabelVectors",
+    "LanguageModel",
+    "load_model",
+    "model_fingerprint",
+    "read_labels",
+    "save_encoder",
+    "save_labels",
+    "text_vectors",
+]

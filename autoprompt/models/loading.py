@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer
 from autoprompt.errors import ModelError
 from autoprompt.models.base import Family, LanguageModel
 from autoprompt.models.causal import CausalModel
-from autoprompt.models.encoder import EncoderModel, read_layout
+from autoprompt.models.encoder import EncoderModel, read_labels, read_layout
 from autoprompt.models.masked import MaskedModel
 from autoprompt.models.seq2seq import Seq2SeqModel
 
@@ -105,7 +105,8 @@ def load_model(
     """Load a model in evaluation mode.
 
     name: "builtin", a folder, or a hub name. device: "auto" (CUDA, then MPS, then CPU) or a torch
-    device. dtype: "auto", "float32", "bfloat16" or "float16".
+    device. dtype: "auto", "float32", "bfloat16" or "float16". A sentence encoder has the label vectors
+    of its folder.
 
     Raises ModelError when there is no such model, its files are damaged or no safetensors, or it
     does not fit its family.
@@ -142,14 +143,15 @@ def load_model(
     if kind == "masked" and tokenizer.mask_token_id is None:
         raise ModelError(f"The tokenizer of {name!r} has no mask token; a masked model needs one.")
     if kind == "encoder":
-        return EncoderModel(network, tokenizer, name, model_fingerprint(name), layout)
+        return EncoderModel(network, tokenizer, name, model_fingerprint(name), layout, read_labels(Path(path)))
     return _FAMILIES[kind][0](network, tokenizer, name, model_fingerprint(name))
 
 
 def _network(path: str, name: str, kind: Family, config: Any, options: dict[str, Any]) -> Any:
     """The network in evaluation mode, with all its weights. Raises ModelError when some are missing."""
     _, auto, _ = _FAMILIES[kind]
-    if kind == "encoder" and getattr(config, "is_encoder_decoder", False):
+    alone = any(a.endswith("EncoderModel") for a in getattr(config, "architectures", None) or [])
+    if kind == "encoder" and (alone or getattr(config, "is_encoder_decoder", False)):
         auto = "AutoModelForTextEncoding"  # the encoder alone, of T5 and its like
     verbosity = transformers.utils.logging.get_verbosity()
     if kind == "encoder":  # or it would warn of a pooler that nothing reads
@@ -164,6 +166,9 @@ def _network(path: str, name: str, kind: Family, config: Any, options: dict[str,
     lacking = sorted(k for k in found["missing_keys"] if kind != "encoder" or not k.startswith("pooler."))
     if lacking:
         raise ModelError(f"The weights of {name!r} lack {', '.join(lacking[:3])}.")
+    weights = network.state_dict()
+    for key in found["missing_keys"]:
+        weights[key].zero_()  # else drawn anew at each loading, and written when the model is saved
     return network.eval().requires_grad_(False)
 
 

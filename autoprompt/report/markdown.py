@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from autoprompt.report.finetune import finetune_sections
 from autoprompt.report.search import search_sections
 
 __all__ = ["write_report"]
@@ -25,6 +26,7 @@ def write_report(events: Iterable[Record]) -> str:
         _table(seen),
         *search_sections(seen, bool(started["maximize"])),
         _winner(seen),
+        *finetune_sections(seen),
         _failures(seen),
         _run(seen, started),
     ]

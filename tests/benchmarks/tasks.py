@@ -30,7 +30,7 @@ from autoprompt.prompt import Prompt
 from autoprompt.run import make_space
 from autoprompt.space import Space
 
-__all__ = ["DATA", "SEED", "TASKS", "Replay", "Task", "load_task"]
+__all__ = ["DATA", "SEED", "TASKS", "Replay", "Task", "distinct", "encoder_folder", "load_task", "public_space"]
 
 SEED = 7
 TASKS = ("support", "sst2", "agnews", "trec", "banking77")
@@ -117,21 +117,26 @@ def _halves(pool: Sequence[Example]) -> tuple[tuple[Example, ...], tuple[Example
 
 def _public(name: str, data: Path) -> Task:
     parts = _parts(name, data)
+    space = public_space(name, parts["train"])
+    prints = {split: fingerprint(parts[split]) for split in ("train", "dev", "test")}
+    splits = Splits(parts["train"], parts["dev"], LockedSplit(parts["test"]), space.baseline.labels, 0, prints)
+    replay = Replay(space, parts["replay"], FRAMINGS)
+    return Task(name, space, load_model(str(encoder_folder()), "encoder"), accuracy, splits, replay)
+
+
+def public_space(name: str, pool: tuple[Example, ...]) -> Space:
+    """What may vary in the prompts of a public data set."""
     found = WORDINGS[name]
     first = {label: words[0] for label, words in found.words.items()}
-    space = Space(
+    return Space(
         Prompt(found.templates[0], first, found.instructions[0]),
         templates=found.templates,
         instructions=found.instructions,
         label_words=found.words,
         calibrations=("none", "content_free"),
-        pool=parts["train"],
+        pool=pool,
         seed=SEED,
     )
-    prints = {split: fingerprint(parts[split]) for split in ("train", "dev", "test")}
-    splits = Splits(parts["train"], parts["dev"], LockedSplit(parts["test"]), tuple(found.words), 0, prints)
-    replay = Replay(space, parts["replay"], FRAMINGS)
-    return Task(name, space, load_model(str(encoder_folder()), "encoder"), accuracy, splits, replay)
 
 
 def encoder_folder() -> Path:
@@ -155,7 +160,7 @@ def _parts(name: str, data: Path) -> dict[str, tuple[Example, ...]]:
     for split in ("test", "dev", "train"):
         path = data / name / f"{split}.jsonl"
         if split != "dev" or path.exists():
-            files[split] = list(_distinct(path, seen))
+            files[split] = list(distinct(path, seen))
             random.Random(f"{SEED} {name} {split}").shuffle(files[split])
     parts = {}
     for split, size in SIZES.items():
@@ -165,7 +170,8 @@ def _parts(name: str, data: Path) -> dict[str, tuple[Example, ...]]:
     return parts
 
 
-def _distinct(path: Path, seen: set[str]) -> Iterable[Example]:
+def distinct(path: Path, seen: set[str]) -> Iterable[Example]:
+    """The examples of a file whose text, whatever its case, is not in `seen`; it is from then on."""
     for number, (_, row) in enumerate(read_rows(path)):
         text = " ".join(str(row["text"]).split())
         if text and text.casefold() not in seen:

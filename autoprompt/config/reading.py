@@ -1,0 +1,95 @@
+"""From a TOML file to a checked configuration."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from autoprompt.config.meaning import meaning, meaning_of_parts
+from autoprompt.config.sections import Config
+from autoprompt.config.wording import problem
+from autoprompt.data import DataOptions
+from autoprompt.errors import ConfigError, DataError, nearest
+
+__all__ = ["data_options", "read_config", "require_words"]
+
+
+def read_config(source: Path | str | Mapping[str, Any], folder: Path | None = None) -> Config:
+    """Read and check a space file, or the same as nested mappings.
+
+    folder: where relative paths of a mapping begin; a file's own folder otherwise. Raises
+    ConfigError with every problem: the key, what was given, what is allowed.
+    """
+    if isinstance(source, Mapping):
+        values, where, folder = dict(source), "the configuration", folder or Path.cwd()
+    else:
+        path = Path(source)
+        values, where, folder = _toml(path), str(path), path.parent
+    if isinstance(values.get("model"), str):
+        values["model"] = {"name": values["model"]}
+    try:
+        config = Config.model_validate(_lists_to_floats(values))
+    except ValidationError as error:
+        found = [problem(dict(e), values) for e in error.errors()]
+        raise ConfigError(where, [*found, *meaning_of_parts(values, folder)]) from None
+    problems = meaning(config, folder)
+    if problems:
+        raise ConfigError(where, problems)
+    return config
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")]) if path.parent.is_dir() else ""
+        raise ConfigError(str(path), [f"There is no such file.{near}"])
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(str(path), [f"It is not valid TOML: {error}. Texts stand in quotes."]) from None
+    except OSError as error:
+        raise ConfigError(str(path), [f"It cannot be read: {error.strerror}."]) from None
+
+
+def _lists_to_floats(values: dict[str, Any]) -> dict[str, Any]:
+    """TOML writes 1 for 1.0: whole numbers are allowed where a number with a point is."""
+    data = values.get("data")
+    if isinstance(data, dict) and isinstance(data.get("shares"), list):
+        shares = [float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in data["shares"]]
+        return {**values, "data": {**data, "shares": shares}}
+    return values
+
+
+# -- for the data --------------------------------------------------------------------------------
+
+
+def data_options(config: Config, base: Path) -> DataOptions:
+    """Where the data are, relative to the space file's folder."""
+    data = config.data
+
+    def place(name: str | None) -> Path | None:
+        return None if name is None else base / name
+
+    return DataOptions(
+        label=data.label,
+        fields=tuple(data.fields),
+        file=place(data.file),
+        train=place(data.train),
+        dev=place(data.dev),
+        test=place(data.test),
+        split=data.split,
+        shares=(data.shares[0], data.shares[1], data.shares[2]),
+    )
+
+
+def require_words(config: Config, labels: Sequence[str]) -> None:
+    """Raise DataError when a label of the data has no word."""
+    missing = [label for label in labels if label not in config.prompt.label_words]
+    if missing:
+        raise DataError(
+            f"The data have the label {missing[0]!r}, which has no word in [prompt.label_words] "
+            f"(there: {', '.join(config.prompt.label_words)}). Add it, or mend [data] label."
+        )

@@ -1,0 +1,205 @@
+"""The sections of a space file: every key, its values, and what it is when it is not given."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from autoprompt.demonstrations import Selection
+from autoprompt.prompt import Position
+
+__all__ = [
+    "Config",
+    "DataSection",
+    "FinetuneSection",
+    "ModelSection",
+    "PromptSection",
+    "SecondSection",
+    "SpaceSection",
+    "StudySection",
+]
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+BranchName = Literal[
+    "discrete",
+    "edits",
+    "demonstrations",
+    "tuning",
+    "coordinates",
+    "words",
+    "gradients",
+    "projection",
+    "infill",
+    "rewrite",
+]
+Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSection(_Section):
+    """[model]: which model, and how it runs."""
+
+    name: Text = "builtin"
+    family: Literal["auto", "causal", "seq2seq", "masked", "encoder"] = "auto"
+    device: Text = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    engine: Text = "own"
+    batch_tokens: Count | None = None
+    memory: Annotated[int, Field(ge=0)] = 2_000_000
+    trust_remote_code: bool = False
+
+
+class DataSection(_Section):
+    """[data]: the labelled examples and how they are split."""
+
+    label: Text
+    fields: Annotated[list[Text], Field(min_length=1)] = ["text"]
+    file: Text | None = None
+    train: Text | None = None
+    dev: Text | None = None
+    test: Text | None = None
+    split: Text | None = None
+    shares: Annotated[list[Share], Field(min_length=3, max_length=3)] = [0.4, 0.3, 0.3]
+
+
+class PromptSection(_Section):
+    """[prompt]: the user's own prompt, the baseline; what is not searched is taken from it."""
+
+    template: Text
+    instruction: str = ""
+    label_words: dict[str, Text]
+    separator: Text = "\n\n"
+    normalize: bool = False
+    calibration: Literal["none", "content_free"] = "none"
+    temperature: Temperature | None = None  # of log-likelihoods; None: 1, and 0.05 for sentence encoders
+
+
+class DemonstrationsSection(_Section):
+    """[space.demonstrations]"""
+
+    most: Annotated[int, Field(ge=0, le=64)] = 4
+    draws: Count = 16
+    orders: Count = 4
+    selection: Annotated[list[Selection], Field(min_length=1)] = ["drawn"]
+
+
+class SoftSection(_Section):
+    """[space.soft]"""
+
+    vectors: Annotated[list[Annotated[int, Field(ge=1, le=256)]], Field(min_length=1)] = [4, 8]
+    positions: Annotated[list[Position], Field(min_length=1)] = ["start", "answer"]
+    starts: Annotated[list[Literal["random", "vocabulary", "best"]], Field(min_length=1)] = [
+        "best",
+        "vocabulary",
+        "random",
+    ]
+    dimensions: Annotated[int, Field(ge=2, le=2000)] = 24
+
+
+class SpaceSection(_Section):
+    """[space]: what may vary. The baseline's own template, instruction and words always belong to it."""
+
+    templates: list[Text] = []
+    instructions: list[str] = []
+    label_words: dict[str, Annotated[list[Text], Field(min_length=1)]] = {}
+    calibration: list[Literal["none", "content_free"]] = []
+    temperatures: list[Temperature] = []
+    demonstrations: DemonstrationsSection | None = None
+    soft: SoftSection | None = None
+
+
+class StudySection(_Section):
+    """[study]: how long and how wide to search."""
+
+    trials: Annotated[int, Field(ge=2)] = 80
+    evaluations: Count | None = None  # (prompt, example) pairs
+    batch: Annotated[int, Field(ge=4)] = 8
+    slice: Annotated[int, Field(ge=2)] = 8
+    pruner: Literal["racing", "successive_halving", "hyperband", "wilcoxon", "none"] = "racing"
+    share: Annotated[float, Field(gt=0, le=1)] = 0.17
+    level: Share = 0.05
+    promote: Literal["best", "certain"] = "best"
+    sampler: Literal["surrogate", "tpe", "gp", "cmaes", "nsgaii", "random"] = "surrogate"
+    branches: Annotated[list[BranchName], Field(min_length=1)] | None = None
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.2
+    startup: Count = 16
+    generations: Count = 4
+    steps: Count = 40
+    finalists: Count = 6
+    objectives: Annotated[list[Literal["score", "tokens"]], Field(min_length=1)] = ["score"]
+    tolerance: Annotated[float, Field(ge=0)] = 0.01
+
+
+class ProposeSection(_Section):
+    """[propose]: the model that writes and fills in for the proposers; the task model, where none is named."""
+
+    model: Text | None = None
+    tokens: Count = 20_000  # the most that one turn may read and write with it
+
+
+class SecondSection(_Section):
+    """[finetune.second]: another task, on which the model is measured before and after."""
+
+    file: Text
+    label: Text
+    template: Text
+    label_words: dict[str, Text]
+    instruction: str = ""
+    fields: Annotated[list[Text], Field(min_length=1)] = ["text"]
+
+
+class FinetuneSection(_Section):
+    """[finetune]: the final pass. What it means is said at `FinetuneOptions`."""
+
+    method: Literal["lora", "full", "vectors", "none"] = "lora"
+    adapter: Literal["lora", "dora", "rslora"] = "lora"
+    rank: Count = 8
+    alpha: Count | None = None  # None: twice the rank
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    head: Literal["none", "labels"] = "none"
+    train_vectors: bool = True
+    epochs: Count = 6
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    optimizer: Text = "adamw_torch"
+    schedule: Text = "linear"
+    batch_size: Count = 16
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    patience: Annotated[int, Field(ge=0)] = 2
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    consistency: Annotated[float, Field(ge=0)] = 0.0
+    contrastive: Annotated[float, Field(ge=0)] = 0.0
+    gradient_checkpointing: bool = False
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    prompts: Count = 1  # of the study's best, trained on side by side
+    augment: list[Literal["demonstrations", "formats"]] = []
+    variants: Count = 4  # prompts that augment makes
+    unlabelled: Text | None = None  # a file of inputs, labelled by the winner
+    confidence: Annotated[float, Field(gt=0, le=1)] = 0.9  # accuracy that such labels must have on dev
+    write: Annotated[int, Field(ge=0)] = 0  # new examples of each label, written by the model
+    compare: bool = True  # tune from the user's own prompt too: what each part was worth
+    merge: bool = True  # export the weights with the adapter merged in, beside the adapter
+    second: SecondSection | None = None
+
+
+class Config(_Section):
+    """A whole space file."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    metric: Text = "accuracy"
+    seed: Annotated[int, Field(ge=0)] = 0
+    results: Text = "results"
+    model: ModelSection = ModelSection()
+    data: DataSection
+    prompt: PromptSection
+    space: SpaceSection = SpaceSection()
+    study: StudySection = StudySection()
+    propose: ProposeSection = ProposeSection()
+    finetune: FinetuneSection = FinetuneSection()

@@ -1,0 +1,145 @@
+"""What fine-tuning can be told, checked when it is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal, get_args
+
+from autoprompt.errors import ModelError, nearest
+
+__all__ = ["Adapter", "FinetuneOptions", "Head", "Method", "Precision", "Target", "Weighting", "require_allowed"]
+
+Method = Literal["lora", "full", "vectors"]
+Adapter = Literal["lora", "dora", "rslora"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Weighting = Literal["none", "balanced"]
+Head = Literal["none", "labels"]
+Target = Literal["labels", "text", "number"]
+
+_WORDS: dict[str, tuple[str, ...]] = {
+    "method": get_args(Method),
+    "adapter": get_args(Adapter),
+    "precision": get_args(Precision),
+    "class_weights": get_args(Weighting),
+    "head": get_args(Head),
+}
+# whole numbers, and the least
+_COUNTS = {"rank": 1, "alpha": 1, "epochs": 1, "batch_size": 1, "patience": 0, "micro_tokens": 1}
+_SHARES = {"dropout": False, "warmup": True, "label_smoothing": False}  # from 0 to 1, and whether 1 is one
+_ABOVE = ("learning_rate", "contrastive_temperature")
+_FROM = ("weight_decay", "consistency", "contrastive", "max_grad_norm")
+_FLAGS = ("train_vectors", "gradient_checkpointing")
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """How a model is trained.
+
+    method: "lora" trains an adapter (Hu et al. 2022), "full" every weight, "vectors" nothing but the
+    vectors of a soft prompt (Lester et al. 2021). rank and alpha are the adapter's, dropout is that
+    of its input. adapter: "lora", "dora" (weights split into length and direction, Liu et al. 2024)
+    or "rslora" (scaled by alpha / sqrt(rank), Kalajdzievski 2023).
+
+    epochs, learning_rate, weight_decay, optimizer and schedule (transformers' names), warmup (share
+    of the steps), max_grad_norm (0: gradients are never clipped). batch_size: examples of one
+    optimizer step. patience: epochs without a better dev score before training stops; 0 never stops.
+    train_vectors: a soft prompt's vectors go on being trained. vector_rate: their learning rate,
+    where it is another one.
+
+    label_smoothing: the share of the target that all labels divide (Szegedy et al. 2016).
+    class_weights: "balanced" weighs an example by 1 / (classes x share of its class). consistency:
+    weight of the symmetric divergence between two readings of an example (R-Drop, Liang et al.
+    2021), under two prompts where there are several. head, contrastive and its temperature are for
+    sentence encoders: "labels" gives each label a vector of its own, which starts as its
+    description's; contrastive weighs a supervised contrastive loss over the texts and descriptions
+    of a batch (Khosla et al. 2020).
+
+    precision: "bfloat16" computes in it by autocast, weights that are trained stay float32; "auto" does
+    so where the model was loaded in 16 bits. micro_tokens: padded tokens of one pass with gradients,
+    halved when memory runs out. gradient_checkpointing: activations are computed twice, not kept.
+
+    Raises ModelError when a value is not allowed.
+    """
+
+    method: Method = "lora"
+    rank: int = 8
+    alpha: int = 16
+    epochs: int = 6
+    learning_rate: float = 1e-3
+    batch_size: int = 16
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    patience: int = 2
+    _: KW_ONLY
+    adapter: Adapter = "lora"
+    dropout: float = 0.0
+    train_vectors: bool = True
+    vector_rate: float | None = None
+    optimizer: str = "adamw_torch"
+    schedule: str = "linear"
+    max_grad_norm: float = 1.0
+    label_smoothing: float = 0.0
+    class_weights: Weighting = "none"
+    consistency: float = 0.0
+    head: Head = "none"
+    contrastive: float = 0.0
+    contrastive_temperature: float = 0.1
+    precision: Precision = "auto"
+    micro_tokens: int = 4096
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in _WORDS.items():
+            require_allowed(name, getattr(self, name), allowed)
+        require_allowed("optimizer", self.optimizer, _optimizers())
+        require_allowed("schedule", self.schedule, _schedules())
+        for name, least in _COUNTS.items():
+            if not _is(getattr(self, name), int) or getattr(self, name) < least:
+                raise _wrong(name, getattr(self, name), f"a whole number from {least}")
+        for name, whole in _SHARES.items():
+            value = getattr(self, name)
+            if not _is(value, int | float) or not (0 <= value < 1 or (whole and value == 1)):
+                raise _wrong(name, value, "from 0 to 1" if whole else "from 0 to below 1")
+        for name in (*_ABOVE, *(() if self.vector_rate is None else ("vector_rate",))):
+            if not _is(getattr(self, name), int | float) or not 0 < getattr(self, name) < math.inf:
+                raise _wrong(name, getattr(self, name), "a finite number above 0")
+        for name in _FROM:
+            if not _is(getattr(self, name), int | float) or not 0 <= getattr(self, name) < math.inf:
+                raise _wrong(name, getattr(self, name), "a finite number from 0")
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise _wrong(name, getattr(self, name), "true or false")
+        if self.method == "vectors" and not self.train_vectors:
+            raise ModelError(
+                "The fine-tuning method 'vectors' trains nothing but vectors, and train_vectors is false. "
+                "Give train_vectors = true, or the method lora or full."
+            )
+
+
+def require_allowed(name: str, given: object, allowed: tuple[str, ...]) -> None:
+    """Raise ModelError when a word is not one of those allowed."""
+    if given not in allowed:
+        near = nearest(str(given), allowed)
+        raise ModelError(f"The fine-tuning option {name} is {given!r}; allowed are {', '.join(allowed)}.{near}")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _wrong(name: str, given: object, allowed: str) -> ModelError:
+    return ModelError(f"The fine-tuning option {name} is {given!r}; it must be {allowed}.")
+
+
+def _optimizers() -> tuple[str, ...]:
+    from transformers.training_args import OptimizerNames  # here: it would be slow to import with the package
+
+    return tuple(sorted(str(name.value) for name in OptimizerNames))
+
+
+def _schedules() -> tuple[str, ...]:
+    from transformers.trainer_utils import SchedulerType  # here: see _optimizers
+
+    # "greedy" wants a metric at every step, and dev is scored once an epoch
+    return tuple(sorted(str(name.value) for name in SchedulerType if name.value != "greedy"))

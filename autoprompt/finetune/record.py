@@ -1,0 +1,61 @@
+"""What a training run has found so far: a quality and a loss an epoch, and the best weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from autoprompt.finetune.checkpoints import Checkpoint
+
+__all__ = ["Quality", "Record"]
+
+Quality = tuple[float, float]  # what is better is greater: (metric, minus the loss)
+
+
+@dataclass(eq=False)
+class Record:
+    """epochs: the most there can be. patience: see `FinetuneOptions`. qualities: on dev, of epoch 0 and
+    each one since. losses: the mean training loss of each epoch. best: the first epoch of the
+    greatest quality, and kept what was trained by then.
+    """
+
+    epochs: int
+    patience: int
+    kept: Mapping[str, Tensor]
+    qualities: list[Quality] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    best: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are over."""
+        return len(self.losses)
+
+    @property
+    def over(self) -> bool:
+        """Whether training ends here."""
+        return self.epoch >= self.epochs or 0 < self.patience <= self.epoch - self.best
+
+    def add(self, loss: float, quality: Quality) -> bool:
+        """Note an epoch; whether it is the best one so far, whose weights are then to be kept."""
+        self.losses.append(loss)
+        self.qualities.append(quality)
+        if quality > self.qualities[self.best]:
+            self.best = self.epoch
+            return True
+        return False
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the weights, as JSON has it."""
+        return {"qualities": [list(q) for q in self.qualities], "losses": list(self.losses), "best": self.best}
+
+    def resume(self, found: Checkpoint) -> None:
+        """Go on from a checkpoint; what was kept of epoch 0 is what this process began with."""
+        self.qualities = [(float(metric), float(loss)) for metric, loss in found.state["qualities"]]
+        self.losses = [float(loss) for loss in found.state["losses"]]
+        self.best = int(found.state["best"])
+        if self.best > 0:
+            self.kept = found.weights if found.best is None else found.best

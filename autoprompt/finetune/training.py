@@ -1,0 +1,126 @@
+"""The door of fine-tuning: from a prompt and its examples to a trained model."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import get_args
+
+from autoprompt.data import Example, fingerprint
+from autoprompt.errors import ModelError
+from autoprompt.events import Listener, silent
+from autoprompt.finetune.checkpoints import Checkpoints
+from autoprompt.finetune.contrast import Contrast
+from autoprompt.finetune.course import Course
+from autoprompt.finetune.objective import Objective
+from autoprompt.finetune.options import FinetuneOptions, Target, require_allowed
+from autoprompt.finetune.record import Quality
+from autoprompt.finetune.tuned import Tuned
+from autoprompt.finetune.weights import Pupil, fingerprint_of, pupil_of, undisturbed
+from autoprompt.models import LanguageModel
+from autoprompt.prompt import Prompt
+
+__all__ = ["finetune"]
+
+
+def finetune(
+    model: LanguageModel,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    evaluate: Callable[[LanguageModel, Prompt], Quality],
+    options: FinetuneOptions | None = None,
+    seed: int = 0,
+    listener: Listener = silent,
+    *,
+    others: Sequence[Prompt] = (),
+    folder: Path | None = None,
+    target: Target = "labels",
+) -> Tuned:
+    """Train a model on `examples` under `prompt`; the best epoch on dev is kept.
+
+    target: what is learned. "labels": -log P(right label), as the prompt's predictions have it.
+    "number": the squared error of the labels' expectation, for labels that are numbers. "text": the
+    example's label as a text that is written in the answer's place.
+
+    `evaluate` scores a model and a prompt on dev, greater is better. others: further prompts, for
+    the same labels, that take turns with `prompt` in training; dev is scored under `prompt`, and
+    vectors of others stay as they are. Examples that a prompt shows as demonstrations are not taught
+    under it. folder: where checkpoints lie; a run that was killed goes on from there when it is
+    called again with the same arguments, to the same weights, and those of other arguments are
+    replaced. The model is copied, so it needs room twice.
+
+    In several processes (`accelerate launch`, torchrun) each calls this with the same arguments:
+    they share each step, the first one scores, writes and tells, and all return the same.
+
+    Raises ModelError when options, model and target do not go together, the loss is not a number,
+    or one example does not fit into memory; PromptError and DataError as `Lesson.of`.
+    """
+    options = options or FinetuneOptions()
+    require_allowed("target", target, get_args(Target))
+    if not examples:
+        raise ModelError("Fine-tuning was given no examples. Give some of the train split.")
+    from autoprompt.finetune.trainer import Run, train  # here: transformers' Trainer is slow to import
+
+    prompts = list({p.fingerprint: p for p in (prompt, *others)}.values())
+    with undisturbed(model.device), _as_before(model):
+        pupil = pupil_of(model, prompt, options, seed)
+        course = Course.of(prompts, examples, options.consistency > 0, options.batch_size, seed)
+        kind = Contrast if options.contrastive > 0 else Objective
+        objective = kind.of(pupil, prompts, examples, target, options, seed)
+        if options.class_weights == "balanced":
+            objective.balance({number: examples[number].label for number in course.allowed})
+        key = [dataclasses.asdict(options), [p.fingerprint for p in prompts], fingerprint(examples), seed, target]
+
+        def checkpoints(processes: int) -> Checkpoints:
+            asked = json.dumps([*key, fingerprint_of(model), processes], sort_keys=True)
+            return Checkpoints(folder or Path(), hashlib.sha256(asked.encode()).hexdigest()[:16])
+
+        with _recomputed(pupil, options):
+            record = train(
+                Run(
+                    pupil, objective, course, options, evaluate, listener, seed, None if folder is None else checkpoints
+                )
+            )
+    tokens = sum(objective.size(r) for e in range(record.epoch) for step in course.epoch(e + 1) for r in step)
+    losses = tuple(record.losses)
+    return Tuned(
+        pupil.finished(), pupil.prompt_now(), options.method, record.best, tuple(record.qualities), tokens,
+        pupil.adapter, losses,
+    )  # fmt: skip
+
+
+@contextmanager
+def _as_before(model: LanguageModel) -> Iterator[None]:
+    """The network that was given reads as before afterwards; the method "vectors" trains through it itself."""
+    training = model.network.training
+    try:
+        yield
+    finally:
+        model.network.train(training)
+
+
+@contextmanager
+def _recomputed(pupil: Pupil, options: FinetuneOptions) -> Iterator[None]:
+    """While open, the network computes activations twice instead of keeping them, where the options say so."""
+    network = pupil.model.network
+    if not options.gradient_checkpointing:
+        yield
+        return
+    if not getattr(network, "supports_gradient_checkpointing", False):
+        raise ModelError(
+            f"The model {pupil.model.name!r} cannot compute activations twice. Set gradient_checkpointing = false."
+        )
+    # transformers 5 renames these methods
+    cached = getattr(network.config, "use_cache", None)
+    network.config.use_cache = False  # or some say in print that they do not
+    kind = "activation" if hasattr(network, "activation_checkpointing_enable") else "gradient"
+    getattr(network, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        getattr(network, f"{kind}_checkpointing_disable")()
+        network.config.use_cache = cached

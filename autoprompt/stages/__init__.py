@@ -1,0 +1,12 @@
+"""What follows the search, stage by stage: confirm, verdict, fine-tuning, export.
+
+Each stage's outcome is stored when it is reached; a resumed run takes it from there.
+"""
+
+from autoprompt.stages.exporting import exported
+from autoprompt.stages.job import Job
+from autoprompt.stages.judging import confirmed, judged
+from autoprompt.stages.material import read_material
+from autoprompt.stages.tuning import finetune_options, tuned
+
+__all__ = ["Job", "confirmed", "exported", "finetune_options", "judged", "read_material", "tuned"]

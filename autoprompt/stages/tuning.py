@@ -1,0 +1,172 @@
+"""Fine-tuning from the winner, and what each part of the result was worth."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from autoprompt import events
+from autoprompt.config import Config
+from autoprompt.data import Example
+from autoprompt.export import write_prompt
+from autoprompt.finetune import FinetuneOptions, Tuned, finetune
+from autoprompt.finetune.variants import variants
+from autoprompt.metrics import Outcome
+from autoprompt.models import LanguageModel
+from autoprompt.prompt import Prompt
+from autoprompt.soft import seed_of
+from autoprompt.stages.job import Job
+from autoprompt.stages.material import added_examples
+from autoprompt.stages.second import SecondScores, second_task
+from autoprompt.study import Candidate
+from autoprompt.tuning import exact_text_start
+from autoprompt.verdict import Cell, judge_parts
+
+__all__ = ["PROMPT", "finetune_options", "tuned"]
+
+PROMPT = "prompt"  # in the folder's `tuning`: the prompt as fine-tuning left it
+
+
+def finetune_options(config: Config) -> FinetuneOptions | None:
+    """The options of a config; None where nothing is to be trained. Raises ModelError when one is not allowed."""
+    section = config.finetune
+    if section.method == "none":
+        return None
+    names = {field.name for field in fields(FinetuneOptions)} & set(type(section).model_fields)
+    given = {name: getattr(section, name) for name in names}
+    return FinetuneOptions(**given | {"alpha": section.alpha or 2 * section.rank})
+
+
+def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
+    """Fine-tune from the winner, the first of the finalists, and score it on the locked test.
+
+    The weights lie in the folder's `tuning`. Where it is asked for, the model is also tuned from the
+    user's own prompt, so that what prompt and tuning are worth can be told apart. None when
+    there is nothing to train.
+    """
+    stored = job.folder.stage("finetune")
+    if stored is not None:
+        return dict(stored) or None
+    winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")
+    start = _start(job, winner.prompt)
+    if start is None:
+        job.folder.finish_stage("finetune", {})
+        return None
+    others = _others(job, start, finalists)
+    more, counts = added_examples(job, winner.prompt)
+    found = _train(job, start, [*job.splits.train, *more], others, "winner")
+    _save(job, found)
+    second = second_task(job, found.model)
+    test = job.open_test("the fine-tuned model")
+    outcomes = _on_test(job, baseline.prompt, winner.prompt, found, test)
+    values = _values(job, found, outcomes["both"], second)
+    del found  # a large model is not held beside the next one
+    if job.config.finetune.compare and baseline.prompt != winner.prompt:
+        outcomes["tuning"] = _tuned_alone(job, baseline.prompt, test)
+    parts = judge_parts(job.scorer.metric, outcomes, job.config.seed)
+    job.tell(events.PartsCompared({str(c): v for c, v in parts.cells.items()}, {**parts.differences}, parts.sentence))
+    values |= {"parts": asdict(parts), "prompts": 1 + len(others), "added": counts}
+    shutil.rmtree(_checkpoints(job), ignore_errors=True)
+    job.folder.finish_stage("finetune", values)
+    return values
+
+
+def _start(job: Job, prompt: Prompt) -> Prompt | None:
+    """The prompt to train from; where only vectors are trained and there are none, those of its own text."""
+    if job.config.finetune.method != "vectors" or prompt.soft is not None:
+        return prompt
+    start = exact_text_start(job.scorer.model, prompt)
+    if start is None:
+        job.tell(
+            events.Notice(
+                "Nothing is fine-tuned: [finetune] method = 'vectors' trains vectors, and neither the winner nor the "
+                "tokens of its instruction are any. Use the method lora or full."
+            )
+        )
+    return start
+
+
+def _others(job: Job, start: Prompt, finalists: Sequence[Candidate]) -> list[Prompt]:
+    """Further prompts to train under: the study's next best, and variants of the start.
+
+    All without vectors: those of another prompt are not trained here.
+    """
+    section = job.config.finetune
+    if start.soft is not None:
+        ranked: list[Prompt] = []
+    else:
+        ranked = [c.prompt for c in finalists[1:] if c.prompt.soft is None and c.kind != "baseline"]
+    found = dict.fromkeys(ranked[: section.prompts - 1])
+    if section.augment:
+        seed = seed_of(job.config.seed, "variants")
+        found |= dict.fromkeys(variants(start, job.splits.train, section.augment, section.variants, seed))
+    return [prompt for prompt in found if prompt != start]
+
+
+def _train(job: Job, start: Prompt, examples: Sequence[Example], others: Sequence[Prompt], name: str) -> Tuned:
+    options, scorer = finetune_options(job.config), job.scorer
+    assert options is not None  # the stage is not reached without
+    sign = 1 if scorer.metric.maximize else -1
+
+    def evaluate(model: LanguageModel, prompt: Prompt) -> tuple[float, float]:
+        [score] = scorer.using(model).score([prompt], job.splits.dev)
+        return sign * score.value, -score.loss
+
+    def tell(event: events.Event) -> None:
+        job.tell(replace(event, start=name) if isinstance(event, events.EpochFinished) else event)
+
+    found = finetune(
+        scorer.model, start, examples, evaluate, options, job.config.seed, tell, others=others,
+        folder=_checkpoints(job) / name.replace(" ", "-"),
+    )  # fmt: skip
+    scorer.engine.count(found.tokens)
+    return found
+
+
+def _checkpoints(job: Job) -> Path:
+    return job.folder.path / "checkpoints"
+
+
+def _save(job: Job, found: Tuned) -> None:
+    """Write what is exported later: the adapter or the model, merged weights, vectors."""
+    place = job.folder.tuning
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    if found.method != "vectors":
+        found.save(place / ("adapter" if found.method == "lora" else "model"))
+    if found.method == "lora" and job.config.finetune.merge:
+        found.save_merged(place / "merged")
+    write_prompt(place / PROMPT, found.prompt)
+
+
+def _on_test(job: Job, baseline: Prompt, winner: Prompt, found: Tuned, test: Sequence[Example]) -> dict[Cell, Outcome]:
+    before, after = job.scorer.score([baseline, winner], test)
+    [both] = job.scorer.using(found.model).score([found.prompt], test)
+    return {"base": before.outcome, "prompt": after.outcome, "both": both.outcome}
+
+
+def _tuned_alone(job: Job, baseline: Prompt, test: Sequence[Example]) -> Outcome:
+    """The outcome of fine-tuning that starts from the user's own prompt."""
+    start = _start(job, baseline) or baseline
+    if job.config.finetune.method == "vectors" and start.soft is None:
+        [score] = job.scorer.score([baseline], test)  # there is nothing in it to train
+        return score.outcome
+    found = _train(job, start, job.splits.train, (), "your prompt")
+    [score] = job.scorer.using(found.model).score([found.prompt], test)
+    return score.outcome
+
+
+def _values(job: Job, found: Tuned, outcome: Outcome, second: SecondScores | None) -> dict[str, Any]:
+    sign = 1 if job.scorer.metric.maximize else -1
+    return {
+        "dev": sign * found.qualities[found.epoch][0],
+        "test": job.scorer.metric(outcome),
+        "method": found.method,
+        "epoch": found.epoch,
+        "dev_by_epoch": [sign * value for value, _ in found.qualities],
+        "loss_by_epoch": list(found.losses),
+        "second": None if second is None else asdict(second),
+    }

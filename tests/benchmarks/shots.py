@@ -1,0 +1,133 @@
+"""The tasks of the few-shot benchmark, drawn by seed, and our own methods on them.
+
+Each seed draws 16 examples of a class for training and 16 others for dev; test is the whole test
+split. Seconds are those of what a method does with them; test is scored beside the clock.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tasks import distinct, encoder_folder, load_task, public_space
+
+from autoprompt.data import Example
+from autoprompt.finetune import FinetuneOptions, finetune
+from autoprompt.metrics.builtin import accuracy
+from autoprompt.models import LanguageModel, load_model
+from autoprompt.prompt import Prompt
+from autoprompt.scorer import Scorer
+from autoprompt.space import Space
+from autoprompt.study import Study, StudyOptions
+
+__all__ = ["SHOTS", "Shots", "prompts_and_tuning", "shots_of", "tuning_alone"]
+
+SHOTS = 16  # of each class, for training and again for dev
+SEARCH = StudyOptions(trials=32, branches=("discrete", "edits", "words"))
+
+Found = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Shots:
+    """A task with few examples; `space.pool` is the training split."""
+
+    space: Space
+    model: LanguageModel
+    dev: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+    @property
+    def train(self) -> tuple[Example, ...]:
+        return self.space.pool
+
+
+def shots_of(name: str, seed: int, data: Path, most: int | None = None) -> Shots:
+    """A task with the examples of a seed. most: test examples at most; None takes all."""
+    if name == "support":
+        task = load_task(name)
+        train, dev = _drawn(task.splits.train, seed, "train", 1)[0], _drawn(task.splits.dev, seed, "dev", 1)[0]
+        test: Sequence[Example] = task.splits.test.open("the few-shot benchmark", lambda reason: None)
+        space, model = replace(task.space, pool=train), task.model
+    else:
+        seen: set[str] = set()
+        test = tuple(distinct(data / name / "test.jsonl", seen))
+        train, dev = _drawn(tuple(distinct(data / name / "train.jsonl", seen)), seed, name, 2)
+        space, model = public_space(name, train), load_model(str(encoder_folder()), "encoder")
+    if most is not None and most < len(test):
+        test = random.Random(f"{name} test").sample(test, most)
+    return Shots(space, model, dev, _numbered(test))
+
+
+def _drawn(pool: Sequence[Example], seed: int, name: str, parts: int) -> list[tuple[Example, ...]]:
+    """`parts` disjoint sets of SHOTS examples of each class, each in an order drawn for it."""
+    by_label: dict[str, list[Example]] = {}
+    for example in pool:
+        by_label.setdefault(example.label, []).append(example)
+    found: list[list[Example]] = [[] for _ in range(parts)]
+    for label in sorted(by_label):
+        drawn = random.Random(f"{seed} {name} {label}").sample(by_label[label], parts * SHOTS)
+        for at, part in enumerate(found):
+            part += drawn[at * SHOTS : (at + 1) * SHOTS]
+    for at, part in enumerate(found):
+        random.Random(f"{seed} {name} {at}").shuffle(part)
+    return [_numbered(part) for part in found]
+
+
+def _numbered(examples: Sequence[Example]) -> tuple[Example, ...]:
+    return tuple(replace(example, number=number) for number, example in enumerate(examples))
+
+
+# -- our methods ---------------------------------------------------------------------------------
+
+
+def prompts_and_tuning(shots: Shots, options: FinetuneOptions, seed: int) -> Found:
+    """The first prompt, the best of the starting prompts, the search, and fine-tuning from its winner."""
+    scorer, space, found = Scorer(shots.model, accuracy), shots.space, Found()
+    found["first prompt"] = _measured(shots, shots.model, space.baseline, 0.0)
+    began = time.perf_counter()
+    starting = [replace(space.baseline, template=template) for template in space.templates]
+    starting += [replace(space.baseline, instruction=text) for text in space.instructions[1:]]
+    scores = scorer.score(starting, shots.dev)
+    best = max(range(len(starting)), key=lambda at: (scores[at].value, scores[at].margin, -at))
+    found["best starting prompt"] = _measured(shots, shots.model, starting[best], time.perf_counter() - began)
+    began = time.perf_counter()
+    study = Study(space, Scorer(shots.model, accuracy), shots.dev, SEARCH, seed=seed)
+    winner = study.confirm(study.run())[0].prompt
+    searched = time.perf_counter() - began
+    found["search"] = _measured(shots, shots.model, winner, searched)
+    found["search + tuning"] = _tuned(shots, winner, options, seed, searched)
+    return found
+
+
+def tuning_alone(shots: Shots, options: FinetuneOptions, seed: int) -> Found:
+    """Fine-tuning from the first prompt."""
+    return {"tuning without prompt": _tuned(shots, shots.space.baseline, options, seed, 0.0)}
+
+
+def _tuned(shots: Shots, prompt: Prompt, options: FinetuneOptions, seed: int, before: float) -> dict[str, Any]:
+    def evaluate(model: LanguageModel, now: Prompt) -> tuple[float, float]:
+        [score] = Scorer(model, accuracy).score([now], shots.dev)
+        return score.value, -score.loss
+
+    began = time.perf_counter()
+    tuned = finetune(shots.model, prompt, shots.train, evaluate, options, seed)
+    seconds = before + time.perf_counter() - began
+    about = {"epoch": tuned.epoch, "dev": tuned.qualities[tuned.epoch][0]}
+    return _measured(shots, tuned.model, tuned.prompt, seconds, about)
+
+
+def _measured(
+    shots: Shots, model: LanguageModel, prompt: Prompt, seconds: float, about: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    [score] = Scorer(model, accuracy).score([prompt], shots.test)
+    right = [int(p == t) for p, t in zip(score.outcome.predictions, score.outcome.targets, strict=True)]
+    text = prompt.placeholder_text()[:300]
+    return {"accuracy": score.value, "right": right, "seconds": round(seconds, 1), "prompt": text, **(about or {})}
