@@ -19,7 +19,7 @@ from typing import Any
 
 from autoprompt.errors import DataError, nearest
 
-__all__ = ["DataOptions", "Example", "LockedSplit", "Splits", "fingerprint", "read_rows", "read_splits"]
+__all__ = ["DataOptions", "Example", "LockedSplit", "Splits", "fingerprint", "folded", "read_rows", "read_splits"]
 
 Row = tuple[str, Mapping[str, Any]]  # (where it stands, its columns)
 SPLITS = ("train", "dev", "test")
@@ -72,6 +72,11 @@ class LockedSplit:
         tell(reason)
         return self.__examples
 
+    def without(self, examples: Iterable[Example]) -> list[Example]:
+        """Those of `examples` that do not stand in the split, whatever their case and spaces."""
+        held = {folded(example.fields) for example in self.__examples}
+        return [example for example in examples if folded(example.fields) not in held]
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -83,6 +88,11 @@ class Splits:
     labels: tuple[str, ...]
     duplicates_removed: int = 0
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+
+def folded(fields: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What inputs that differ only in case and spaces have in common."""
+    return tuple((name, " ".join(fields[name].casefold().split())) for name in sorted(fields))
 
 
 def fingerprint(examples: Iterable[Example]) -> str:

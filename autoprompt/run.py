@@ -92,11 +92,12 @@ def run(
         memory = opened.enter_context(_memory(folder, model, config))
         other = None if config.model.engine == "own" else load_engine(config.model.engine, model)
         scorer = Scorer(model, metric, config.model.batch_tokens, memory, other)
-        job = Job(folder, config, base, splits, scorer, tell)
+        writer = _writer(config, tell)
+        job = Job(folder, config, base, splits, scorer, tell, writer)
         read_material(job)  # what is wrong in its files is said before the search, not after
         search = Study(
             make_space(config, splits), scorer, splits.dev, _study_options(config), folder.path, config.seed, tell,
-            _heard(folder), _writer(config, tell),
+            _heard(folder), writer,
         )  # fmt: skip
 
         with _stage("search", scorer, tell):

@@ -271,7 +271,7 @@ def test_the_locked_split_shows_only_its_size_and_fingerprint() -> None:
     locked = LockedSplit(EXAMPLES)
     assert len(locked) == 3
     assert locked.fingerprint == fingerprint(EXAMPLES)
-    assert {name for name in dir(locked) if not name.startswith("_")} == {"fingerprint", "open"}
+    assert {name for name in dir(locked) if not name.startswith("_")} == {"fingerprint", "open", "without"}
     assert "secret" not in repr(locked)
     with pytest.raises(TypeError, match=r"not iterable|not subscriptable"):
         list(locked)  # type: ignore[call-overload]
@@ -544,3 +544,9 @@ def test_a_split_loses_and_leaks_nothing(found: list[str], seed: int, tmp_path: 
     assert sorted(text for part in parts for text in part) == sorted(text.strip() for text in found)
     assert splits.duplicates_removed == 3
     assert all(parts)
+
+
+def test_what_stands_in_the_locked_test_is_left_out_without_opening_it() -> None:
+    locked = LockedSplit([Example(0, {"text": "It  RAINED."}, "a"), Example(1, {"text": "Snow."}, "b")])
+    given = [Example(n, {"text": text}, "") for n, text in enumerate(["it rained.", "Sun.", " snow. ", "Snow"])]
+    assert [example.fields["text"] for example in locked.without(given)] == ["Sun.", "Snow"]

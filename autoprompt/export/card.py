@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from autoprompt.models.encoder import EncoderModel
 from autoprompt.prompt import Prompt
 
-__all__ = ["card"]
+__all__ = ["Trained", "card"]
 
 _CLASSES = {"causal": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM", "masked": "AutoModelForMaskedLM"}
 _TEMPERATURES = {"encoder": EncoderModel.temperature}  # of a prompt that names none; 1 for the other families
 
 
-def card(prompt: Prompt, model: str, family: str, method: str | None, scores: Mapping[str, float]) -> str:
-    """The card's Markdown."""
+@dataclass(frozen=True)
+class Trained:
+    """What fine-tuning left in the export: its method, the folders there are, and whether labels have vectors."""
+
+    method: str | None = None
+    folders: frozenset[str] = frozenset()
+    labels: bool = False
+
+    @property
+    def whole(self) -> str | None:
+        """The folder with all weights, if there is one."""
+        return next((name for name in ("model", "merged") if name in self.folders), None)
+
+    @property
+    def prompt(self) -> str:
+        """Where the prompt lies that goes with what was trained."""
+        return "tuned_vectors/" if "tuned_vectors" in self.folders else ""
+
+
+def card(prompt: Prompt, model: str, family: str, scores: Mapping[str, float], trained: Trained) -> str:
+    """The card's Markdown. prompt: the one that goes with what was trained."""
     where = "the folder `autoprompt/models/builtin` of the installed package" if model == "builtin" else f"`{model}`"
     parts = [
         "# A prompt found by autoprompt",
         f"Model: {where}. Test scores: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()) + ".",
-        "## The prompt as text\n\n`prompt.txt` holds it whole. Put the input in place of the placeholders; "
-        + _answering(prompt, family),
+        f"## The prompt as text\n\n`{trained.prompt}prompt.txt` holds it whole. "
+        f"Put the input in place of the placeholders; {_answering(prompt, family)}",
         f"```text\n{prompt.placeholder_text()}\n```",
-        f"## In Python\n\n```python\n{_program(prompt, model, family, method)}\n```",
-        _reading(prompt, family),
+        f"## In Python\n\n```python\n{_program(prompt, model, family, trained)}\n```",
+        _weights(trained),
+        _reading(prompt, family, trained),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -35,36 +56,58 @@ def _answering(prompt: Prompt, family: str) -> str:
     return f"the model writes one of {words} in place of {{label}}."
 
 
-def _program(prompt: Prompt, model: str, family: str, method: str | None) -> str:
+def _program(prompt: Prompt, model: str, family: str, trained: Trained) -> str:
     base = "path/to/autoprompt/models/builtin" if model == "builtin" else model
     if family == "encoder":
-        return "\n".join(_embedding(prompt, base))
+        return "\n".join(_embedding(prompt, base, trained))
     lines = [f"from transformers import AutoTokenizer, {_CLASSES[family]}", f"name = {base!r}"]
-    if method == "full":
+    if trained.method == "full":
         lines[1] = 'name = "model"  # this folder\'s, all weights trained'
     lines += ["tokenizer = AutoTokenizer.from_pretrained(name)", f"model = {_CLASSES[family]}.from_pretrained(name)"]
-    if method == "lora":
+    if trained.method == "lora":
         lines += ["from peft import PeftModel", 'model = PeftModel.from_pretrained(model, "adapter")']
-    if prompt.soft is not None:
-        lines += ["from safetensors.torch import load_file", f'vectors = load_file("{_vectors(method)}")["vectors"]']
-    if prompt.retrieval is not None:
-        lines += _RETRIEVING
-    lines.append('prompt = open("prompt.txt").read().rstrip("\\n").split("{label}")[0].replace("{text}", "...")')
+    lines += _parts(prompt, trained)
+    cut = '.read().rstrip("\\n").split("{label}")[0].replace("{text}", "...")'
+    lines.append(f'prompt = open("{trained.prompt}prompt.txt"){cut}')
     return "\n".join(lines)
 
 
-def _embedding(prompt: Prompt, model: str) -> list[str]:
+def _parts(prompt: Prompt, trained: Trained) -> list[str]:
+    """Lines that load vectors and retrieve examples, where there are any."""
+    lines = []
+    if prompt.soft is not None:
+        lines += [
+            "from safetensors.torch import load_file",
+            f'vectors = load_file("{trained.prompt}vectors.safetensors")["vectors"]',
+        ]
+    return lines + (_RETRIEVING if prompt.retrieval is not None else [])
+
+
+def _embedding(prompt: Prompt, model: str, trained: Trained) -> list[str]:
     """The program for a sentence encoder."""
     lines = ["import json, re", "from sentence_transformers import SentenceTransformer"]
-    lines.append(f"model = SentenceTransformer({model!r})")
-    if prompt.soft is not None:
-        lines += ["from safetensors.torch import load_file", 'vectors = load_file("vectors.safetensors")["vectors"]']
-    if prompt.retrieval is not None:
-        lines += _RETRIEVING
+    lines.append(f"model = SentenceTransformer({trained.whole or model!r})")
+    if trained.method == "lora" and trained.whole is None:
+        lines += [
+            "from peft import PeftModel",
+            'model[0].auto_model = PeftModel.from_pretrained(model[0].auto_model, "adapter")',
+        ]
+    lines += _parts(prompt, trained)
+    lines += [
+        f'words = json.load(open("{trained.prompt}prompt.json"))["label_words"]',
+        f'text = re.sub(" *{{label}}", "", open("{trained.prompt}prompt.txt").read())',
+        'text = text.strip().replace("{text}", "...")',
+    ]
+    if trained.labels:
+        return [
+            *lines,
+            "from safetensors.numpy import load_file as read",
+            f'labels = read("{trained.whole or "adapter"}/label_vectors.safetensors")',
+            'scores = model.encode(text, normalize_embeddings=True) @ labels["vectors"].T + labels["bias"]',
+            "print(list(words)[int(scores.argmax())])",
+        ]
     return [
         *lines,
-        'words = json.load(open("prompt.json"))["label_words"]',
-        'text = re.sub(" *{label}", "", open("prompt.txt").read()).strip().replace("{text}", "...")',
         "cosines = model.similarity(model.encode([text]), model.encode(list(words.values())))[0]",
         "print(list(words)[int(cosines.argmax())])",
     ]
@@ -81,11 +124,16 @@ _RETRIEVING = [
 ]
 
 
-def _vectors(method: str | None) -> str:
-    return "tuned_vectors/vectors.safetensors" if method else "vectors.safetensors"
+def _weights(trained: Trained) -> str:
+    if trained.folders >= {"adapter", "merged"}:
+        return (
+            "`adapter/` is what was trained, for peft; `merged/` is the whole model with it, for whatever loads a "
+            "model of this kind by itself. They answer alike: use one of them."
+        )
+    return ""
 
 
-def _reading(prompt: Prompt, family: str) -> str:
+def _reading(prompt: Prompt, family: str, trained: Trained) -> str:
     notes = []
     inner = "model[0].auto_model" if family == "encoder" else "model"
     if prompt.soft is not None:
@@ -106,7 +154,12 @@ def _reading(prompt: Prompt, family: str) -> str:
         "masked": "Put one mask per token of the label word at {label}, and sum the log-probabilities at the masks.",
         "encoder": "Embed the prompt and the label words; the label word with the highest cosine is the answer.",
     }
-    notes.append(how[family])
+    if trained.labels:
+        notes.append(
+            "Embed the prompt; the label whose vector has the highest product with it, its bias added, is the answer."
+        )
+    else:
+        notes.append(how[family])
     if prompt.normalize and family != "encoder":
         notes.append("Divide each sum by the word's number of tokens.")
     temperature = prompt.temperature or _TEMPERATURES.get(family, 1.0)

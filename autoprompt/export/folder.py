@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from autoprompt.errors import ExportError
-from autoprompt.export.card import card
+from autoprompt.export.card import Trained, card
+from autoprompt.models.labels import LABELS_FILE
 from autoprompt.prompt import VECTORS_FILE, Prompt
 
 __all__ = ["Exported", "export", "read_export", "write_prompt"]
@@ -77,9 +78,11 @@ def export(
     (part / "autoprompt.json").write_text(
         json.dumps({"format": FORMAT, **asdict(about)}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    (part / "README.md").write_text(
-        card(prompt, about.model, about.family, about.method, about.scores), encoding="utf-8"
-    )
+    found = [path for name in (*WEIGHTS, TUNED) if (path := part / name).is_dir()]
+    labels = any((path / LABELS_FILE).is_file() for path in found)
+    trained = Trained(about.method, frozenset(path.name for path in found), labels)
+    shown = prompt if tuned is None or tuned.soft is None else tuned
+    (part / "README.md").write_text(card(shown, about.model, about.family, about.scores, trained), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
 

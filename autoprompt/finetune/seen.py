@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from autoprompt.data import Example
+from autoprompt.data import Example, folded
 from autoprompt.prompt import Prompt
 
 __all__ = ["Seen", "shown_by"]
@@ -39,7 +39,7 @@ class Seen:
             self.add(example.fields)
 
     def add(self, fields: Mapping[str, str]) -> None:
-        self._exact.add(_folded(fields))
+        self._exact.add(folded(fields))
         runs = _runs(fields)
         for run in _prefix(runs):
             self._by_run.setdefault(run, []).append(len(self._runs))
@@ -47,7 +47,7 @@ class Seen:
 
     def like(self, fields: Mapping[str, str]) -> Literal["", "duplicate", "near_duplicate"]:
         """How an input is like one that was added."""
-        if _folded(fields) in self._exact:
+        if folded(fields) in self._exact:
             return "duplicate"
         runs = _runs(fields)
         part, whole = _LIKE
@@ -57,10 +57,6 @@ class Seen:
             if whole * shared > part * (len(runs) + len(other) - shared):
                 return "near_duplicate"
         return ""
-
-
-def _folded(fields: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, " ".join(fields[name].casefold().split())) for name in sorted(fields))
 
 
 def _runs(fields: Mapping[str, str]) -> frozenset[str]:

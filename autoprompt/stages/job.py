@@ -8,6 +8,7 @@ from pathlib import Path
 from autoprompt import events
 from autoprompt.config import Config
 from autoprompt.data import Example, Splits
+from autoprompt.models import LanguageModel
 from autoprompt.results import RunFolder
 from autoprompt.scorer import Scorer
 
@@ -16,7 +17,11 @@ __all__ = ["Job"]
 
 @dataclass(frozen=True)
 class Job:
-    """A run, as its stages see it. base: the folder that the config's paths start from."""
+    """A run, as its stages see it.
+
+    base: the folder that the config's paths start from. writer: the model that writes, where it is another
+    than the task's.
+    """
 
     folder: RunFolder
     config: Config
@@ -24,6 +29,7 @@ class Job:
     splits: Splits
     scorer: Scorer
     tell: events.Listener
+    writer: LanguageModel | None = None
 
     def open_test(self, reason: str) -> tuple[Example, ...]:
         """The examples of the locked test split; that it was opened is told and counted."""

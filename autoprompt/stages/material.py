@@ -26,13 +26,16 @@ def added_examples(job: Job, winner: Prompt) -> tuple[list[Example], Counts]:
     seed = seed_of(job.config.seed, "more examples")
     if section.unlabelled is not None:
         options = PseudoOptions(precision=section.confidence)
-        labelled = pseudo_labelled(job.scorer, winner, _unlabelled_texts(job), dev, options, seed, train)
+        texts = _unlabelled_texts(job)
+        new = job.splits.test.without(texts)
+        labelled = pseudo_labelled(job.scorer, winner, new, dev, options, seed, train)
         found += labelled.examples
-        counts["unlabelled"] = labelled.record
+        counts["unlabelled"] = labelled.record | {"read": len(texts)}
+        counts["unlabelled"]["refused"] |= {"in_test": len(texts) - len(new)}
     if section.write:
         try:
             written = written_examples(
-                job.scorer, winner, [*train, *found], WritingOptions(per_label=section.write), seed, dev=dev
+                job.scorer, winner, train, WritingOptions(per_label=section.write), seed, job.writer, [*dev, *found]
             )
         except ModelError as error:
             job.tell(events.Notice(f"No examples are written: {error}"))
