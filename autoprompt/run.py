@@ -73,7 +73,6 @@ def run(
     config = read_config(source, base)
     splits = read_splits(data_options(config, base), config.seed)
     require_words(config, splits.labels)
-    options = finetune_options(config)
     metric = load_metric(config.metric, base, splits.labels)
     began = time.monotonic()
     with ExitStack() as opened:
@@ -89,6 +88,7 @@ def run(
         tell(events.RunStarted(folder.name, resumed, metric.name, metric.maximize, config.seed, config.study.trials))
         _tell_data(splits, tell)
         model = _load(config, tell)
+        trains = finetune_options(config, model.family) is not None  # what is not allowed is said now
         memory = opened.enter_context(_memory(folder, model, config))
         other = None if config.model.engine == "own" else load_engine(config.model.engine, model)
         scorer = Scorer(model, metric, config.model.batch_tokens, memory, other)
@@ -109,7 +109,7 @@ def run(
         with _stage("verdict", scorer, tell):
             verdict = judged(job, baseline, winner)
         outcome = None
-        if options is not None:
+        if trains:
             with _stage("finetune", scorer, tell):
                 outcome = tuned(job, finalists)
         with _stage("export", scorer, tell):

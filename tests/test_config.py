@@ -67,7 +67,7 @@ def test_the_smallest_file_is_read_with_all_defaults(folder: Path) -> None:
     assert config.data.fields == ["text"]
     assert config.space.soft is None
     assert config.space.demonstrations is None
-    assert config.finetune.method == "lora"
+    assert config.finetune.method == "auto"
 
 
 WHOLE = r"""
@@ -139,9 +139,13 @@ adapter = "dora"
 rank = 1
 alpha = 3
 dropout = 0.1
+freeze_embeddings = true
 head = "none"
+temperature = 0.2
 train_vectors = false
 epochs = 1
+steps = 1
+keep = "last"
 learning_rate = 0.5
 optimizer = "adafactor"
 schedule = "cosine"

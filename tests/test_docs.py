@@ -23,6 +23,8 @@ MODULES = sorted(
 # the parts of the public face, and what stands behind the metric door
 PROGRAMS = {
     "autoprompt.demonstrations", "autoprompt.engine.engine", "autoprompt.export.folder", "autoprompt.finetune",
+    "autoprompt.finetune.contrast", "autoprompt.finetune.course", "autoprompt.finetune.seen",
+    "autoprompt.finetune.sheets", "autoprompt.finetune.variants",
     "autoprompt.lesson", "autoprompt.metrics.base", "autoprompt.models.loading", "autoprompt.models.pieces",
     "autoprompt.models.texts", "autoprompt.prompt", "autoprompt.propose.infill", "autoprompt.propose.phrases",
     "autoprompt.propose.projection", "autoprompt.propose.writing", "autoprompt.racing.bets",

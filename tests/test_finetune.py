@@ -1,9 +1,12 @@
-"""finetune.py: training goes on from a prompt, keeps the best epoch, and what it saves is what it scored."""
+"""finetune/: training goes on from a prompt, keeps the best epoch, and what it saves is what it scored."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +28,7 @@ from autoprompt.events import EpochFinished, Event
 from autoprompt.finetune import FinetuneOptions, Tuned, finetune, load_tuned
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import LanguageModel, load_model
-from autoprompt.prompt import Position, Prompt, SoftPart
+from autoprompt.prompt import VECTORS_FILE, Position, Prompt, SoftPart
 from autoprompt.scorer import Scorer
 
 module = importlib.import_module("autoprompt.finetune")  # the package's own name `finetune` is the function
@@ -388,6 +391,64 @@ def test_a_model_trained_in_full_is_saved_as_transformers_loads_it(
     expected = rows(tuned.model, PROMPT, examples)
     assert np.abs(rows(load_model(str(tmp_path / "model")), PROMPT, examples) - expected).max() < LAW
     assert np.abs(rows(model, PROMPT, examples) - expected).max() > 0.01
+
+
+@pytest.mark.parametrize("adapter", ["lora", "dora"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_merged_weights_loaded_by_plain_transformers_score_the_same(
+    family: str, adapter: Any, loaded: dict[str, LanguageModel], examples: list[Example], tmp_path: Path
+) -> None:
+    options = dataclasses.replace(OPTIONS, epochs=1, adapter=adapter)
+    tuned = finetune(loaded[family], PROMPT, examples, Scripted([0.0, 0.1]), options)
+    expected = rows(tuned.model, PROMPT, examples)
+    tuned.save_merged(tmp_path / "model")
+    network = AUTO[loaded[family].family].from_pretrained(tmp_path / "model").eval()
+    wrapped = type(loaded[family])(network, AutoTokenizer.from_pretrained(tmp_path / "model"), "plain", "")
+    assert np.abs(rows(wrapped, PROMPT, examples) - expected).max() < LAW
+    assert np.array_equal(rows(tuned.model, PROMPT, examples), expected)
+    assert not any("lora" in name for name in network.state_dict())
+    tuned.save(tmp_path / "adapter")  # which is still there
+    again = load_tuned(load_model(loaded[family].name, device="cpu"), tmp_path / "adapter")
+    assert np.abs(rows(again, PROMPT, examples) - expected).max() < LAW
+
+
+FRESH = """
+import sys, warnings; warnings.simplefilter("ignore")
+import torch; from peft import PeftModel; from transformers import AutoModelForCausalLM
+base, adapter, merged = sys.argv[1:]
+ids = torch.arange(2, 30)[None]
+found = [PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval(),
+         AutoModelForCausalLM.from_pretrained(merged).eval()]
+with torch.no_grad():
+    print([network(ids).logits.double().log_softmax(-1)[0, :, 7].sum().item() for network in found])
+"""
+
+
+@pytest.mark.model
+def test_what_is_saved_is_the_same_in_a_fresh_process(
+    trained: dict[str, Tuned], llama_folder: Path, tmp_path: Path
+) -> None:
+    tuned = trained["llama"]
+    tuned.save(tmp_path / "adapter")
+    tuned.save_merged(tmp_path / "merged")
+    places = [str(llama_folder), str(tmp_path / "adapter"), str(tmp_path / "merged")]
+    done = subprocess.run([sys.executable, "-c", FRESH, *places], capture_output=True, text=True, timeout=120)
+    with torch.no_grad():
+        logs = tuned.model.network(torch.arange(2, 30)[None]).logits.double().log_softmax(-1)
+    assert json.loads(done.stdout) == pytest.approx([logs[0, :, 7].sum().item()] * 2, abs=28 * LAW)
+
+
+def test_vectors_alone_are_saved_as_the_prompt_reads_them(
+    loaded: dict[str, LanguageModel], examples: list[Example], tmp_path: Path
+) -> None:
+    prompt = soft(loaded["gpt2"])
+    options = dataclasses.replace(OPTIONS, method="vectors", epochs=1)
+    tuned = finetune(loaded["gpt2"], prompt, examples, Scripted([0.0, 0.1]), options)
+    tuned.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [VECTORS_FILE]
+    assert tuned.prompt.soft is not None
+    assert np.array_equal(load_file(tmp_path / VECTORS_FILE)["vectors"].numpy(), tuned.prompt.soft.vectors)
+    assert tuned.prompt != prompt
 
 
 def test_a_folder_without_an_adapter_is_refused(llama_folder: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from autoprompt.finetune import FinetuneOptions, Tuned, checkpoints, finetune
 from autoprompt.models import LanguageModel, load_model
 
 ROOT = Path(__file__).parents[1]
-LORA = dataclasses.replace(OPTIONS, dropout=0.1)
+LORA = dataclasses.replace(OPTIONS, dropout=0.1, batch_size=6)
 
 
 class Killed(BaseException):
@@ -45,7 +45,7 @@ def encoder(encoder_folder: Path) -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def examples(topics_rows: list[dict[str, str]]) -> list[Example]:
-    return topics(topics_rows, 16)
+    return topics(topics_rows, 12)
 
 
 class Study:
@@ -159,9 +159,7 @@ def test_killed_in_the_middle_of_an_epoch(
     assert same(Study(llama, examples).run(tmp_path), whole)
 
 
-@pytest.mark.parametrize(
-    ("function", "call"), [("save_file", 1), ("save_file", 5), ("_hash", 6), ("_flush", 3), ("_flush", 10)]
-)
+@pytest.mark.parametrize(("function", "call"), [("save_file", 1), ("save_file", 4), ("_hash", 5), ("_flush", 8)])
 def test_killed_while_a_checkpoint_is_written(
     function: str,
     call: int,
@@ -200,8 +198,17 @@ def test_a_file_that_was_torn_while_it_was_written_is_not_read(
     assert again.heard == [2, 3]
 
 
-@pytest.mark.parametrize("damage", ["deleted", "cut", "changed"])
-@pytest.mark.parametrize("name", ["state.json", "trainer_state.json", "weights.safetensors", "optimizer.safetensors"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("state.json", "deleted"),
+        ("trainer_state.json", "cut"),
+        ("weights.safetensors", "deleted"),
+        ("weights.safetensors", "cut"),
+        ("weights.safetensors", "changed"),
+        ("optimizer.safetensors", "changed"),
+    ],
+)
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     name: str, damage: str, llama: LanguageModel, examples: list[Example], whole: Tuned, tmp_path: Path
 ) -> None:
@@ -218,7 +225,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         path.write_bytes(content[:half] + (b"" if damage == "cut" else b"?" + content[half + 1 :]))
     again = Study(llama, examples)
     assert same(again.run(tmp_path), whole)
-    assert again.heard in ([2, 3], [3])  # a letter of state.json may be one of a number that counts nothing
+    assert again.heard == [2, 3]
 
 
 def test_with_every_checkpoint_gone_training_begins_again(
@@ -278,12 +285,11 @@ def test_every_kind_of_training_goes_on(
     options = dataclasses.replace(LORA, **changes[kind])
     model = encoder if kind in {"encoder", "contrast"} else llama
     expected = Study(model, examples, options).run()
-    for kill in (3,):
-        study = Study(model, examples, options)
-        study.kill_at_score = kill
-        with contextlib.suppress(Killed):
-            study.run(tmp_path / str(kill))
-        assert same(Study(model, examples, options).run(tmp_path / str(kill)), expected)
+    study = Study(model, examples, options)
+    study.kill_at_score = 3
+    with contextlib.suppress(Killed):  # patience may be at its end before
+        study.run(tmp_path)
+    assert same(Study(model, examples, options).run(tmp_path), expected)
 
 
 def test_the_global_generators_are_left_as_they_were(llama: LanguageModel, examples: list[Example]) -> None:
@@ -312,7 +318,7 @@ PROGRAM = """
     from safetensors.torch import save_file
 
     rows = [{{"text": t, "topic": k}} for ts in zip(*ROWS.values()) for k, t in zip(ROWS, ts)]
-    study = Study(load_model({model!r}, device="cpu"), topics(rows, 16))
+    study = Study(load_model({model!r}, device="cpu"), topics(rows, 12))
     told = study.listen
     study.listen = lambda event: (told(event), print(event.epoch, flush=True))
     tuned = study.run(Path({folder!r}))

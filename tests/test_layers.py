@@ -40,7 +40,7 @@ HOMES = {
     "pydantic": {"config"},
     "cmaes": {"samplers"},
     "scipy": {"samplers"},
-    "sklearn": {"retrieval", "models"},
+    "sklearn": {"retrieval", "models", "finetune"},
 }
 FACES = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path not in FACES)

@@ -11,8 +11,8 @@ import torch
 
 from autoprompt.data import Example
 from autoprompt.demonstrations import Demonstration, Retrieval
-from autoprompt.errors import ModelError, PromptError
-from autoprompt.lesson import Lesson, untaught
+from autoprompt.errors import DataError, ModelError, PromptError
+from autoprompt.lesson import Lesson, NumberLesson, TextLesson, untaught
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import LanguageModel, load_model
 from autoprompt.prompt import Position, Prompt, SoftPart
@@ -152,3 +152,40 @@ def test_cosines_are_for_sentence_encoders(loaded: dict[str, LanguageModel]) -> 
 
     with pytest.raises(ModelError, match=r"is causal; only sentence encoders embed"):
         cosines(loaded["gpt2"], [])
+
+
+# -- numbers and texts ---------------------------------------------------------------------------
+
+
+def test_a_number_stands_for_its_label_or_else_for_its_word(
+    loaded: dict[str, LanguageModel], examples: list[Example]
+) -> None:
+    told = [dataclasses.replace(e, label="2.5") for e in examples]
+    prompt = Prompt("{{ text }} {{ label }}", {"1": "9", "low": "3", "-1e1": "bad"})
+    lesson = NumberLesson.of(loaded["gpt2"], prompt, told)
+    assert lesson.values == (1.0, 3.0, -10.0)
+    assert set(lesson.targets) == {2.5}
+    for label in ("nan", "many"):
+        with pytest.raises(DataError, match=rf"^The label '{label}' is no number, and a number is to be learned\.$"):
+            NumberLesson.of(loaded["gpt2"], prompt, [dataclasses.replace(examples[0], label=label)])
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "t5"])
+def test_the_input_of_a_long_text_is_shortened_and_the_text_is_not(
+    family: str, loaded: dict[str, LanguageModel]
+) -> None:
+    model = loaded[family]
+    long = [Example(0, {"text": "The cup was won. " * 200}, "It says that the cup was won.")]
+    lesson = TextLesson.of(model, soft(model), long)
+    [request] = lesson.requests
+    assert len(request.context) + len(request.choices[0]) - 1 <= 160
+    assert "It says that the cup was won." in model.tokenizer.decode([i for i in request.choices[0] if i >= 0])
+    assert lesson.loss(model, [0]).item() > 0
+    with pytest.raises(PromptError, match=r"fills the 160 tokens"):
+        TextLesson.of(model, soft(model), [dataclasses.replace(long[0], label="The cup was won. " * 200)])
+
+
+def test_texts_are_learned_by_models_that_write(loaded: dict[str, LanguageModel], examples: list[Example]) -> None:
+    for family in ("bert", "encoder"):
+        with pytest.raises(ModelError, match=r"and texts are learned by models that write: causal and seq2seq ones\."):
+            TextLesson.of(loaded[family], PROMPT, examples)

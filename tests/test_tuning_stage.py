@@ -150,7 +150,7 @@ def test_vectors_alone_are_trained_from_the_tokens_of_the_winner(
     result = run(values)
     tuned, winner = result.values["tuned"], result.folder / "winner"
     if tuned["epoch"]:
-        assert {path.name for path in winner.iterdir() if path.is_dir()} == {"tuned_vectors"}
+        assert {path.name for path in winner.iterdir() if path.is_dir()} == {"tuned_prompt"}
         assert predict(winner, result.folder / "test.jsonl", device="cpu").value == pytest.approx(tuned["test"])
     else:
         assert tuned["test"] == pytest.approx(result.values["winner"]["test"])

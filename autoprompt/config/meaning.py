@@ -163,7 +163,7 @@ def _finetune_problems(finetune: FinetuneSection, model: ModelSection, folder: P
             problems.append(f"finetune.second.template: {error}")
     known = model.family != "auto" or model.name == "builtin"
     if known and not _is_encoder(model):
-        given = {"head": finetune.head != "none", "contrastive": finetune.contrastive > 0}
+        given = {"head": finetune.head not in (None, "none"), "contrastive": bool(finetune.contrastive)}
         problems += [
             f"finetune.{key} is given, and the model {model.name!r} is no sentence encoder; leave it out."
             for key, is_given in given.items()

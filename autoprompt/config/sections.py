@@ -155,29 +155,33 @@ class SecondSection(_Section):
 
 
 class FinetuneSection(_Section):
-    """[finetune]: the final pass. What it means is said at `FinetuneOptions`."""
+    """[finetune]: the final pass. A key that is not given is as `recommended` has it for the model's family."""
 
-    method: Literal["lora", "full", "vectors", "none"] = "lora"
-    adapter: Literal["lora", "dora", "rslora"] = "lora"
-    rank: Count = 8
+    method: Literal["auto", "lora", "full", "vectors", "none"] = "auto"
+    adapter: Literal["lora", "dora", "rslora"] | None = None
+    rank: Count | None = None
     alpha: Count | None = None  # None: twice the rank
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    head: Literal["none", "labels"] = "none"
-    train_vectors: bool = True
-    epochs: Count = 6
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
-    optimizer: Text = "adamw_torch"
-    schedule: Text = "linear"
-    batch_size: Count = 16
-    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    patience: Annotated[int, Field(ge=0)] = 2
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    class_weights: Literal["none", "balanced"] = "none"
-    consistency: Annotated[float, Field(ge=0)] = 0.0
-    contrastive: Annotated[float, Field(ge=0)] = 0.0
-    gradient_checkpointing: bool = False
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    freeze_embeddings: bool | None = None
+    head: Literal["none", "labels", "regression"] | None = None
+    temperature: Temperature | None = None
+    train_vectors: bool | None = None
+    epochs: Count | None = None
+    steps: Count | None = None
+    keep: Literal["best", "last"] | None = None
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    optimizer: Text | None = None
+    schedule: Text | None = None
+    batch_size: Count | None = None
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    warmup: Annotated[float, Field(ge=0, lt=1)] | None = None
+    patience: Annotated[int, Field(ge=0)] | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
+    class_weights: Literal["none", "balanced"] | None = None
+    consistency: Annotated[float, Field(ge=0)] | None = None
+    contrastive: Annotated[float, Field(ge=0)] | None = None
+    gradient_checkpointing: bool | None = None
+    precision: Literal["auto", "float32", "bfloat16"] | None = None
     prompts: Count = 1  # of the study's best, trained on side by side
     augment: list[Literal["demonstrations", "formats"]] = []
     variants: Count = 4  # prompts that augment makes

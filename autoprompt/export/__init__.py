@@ -8,7 +8,7 @@ winner/
     adapter/              the LoRA adapter in peft's layout, if there is one
     model/                the whole model in transformers' layout, if all weights were trained
     merged/               the same, with the adapter merged in, unless that was not wanted
-    tuned_vectors/        the soft prompt as fine-tuning left it, if it is one
+    tuned_prompt/         the prompt as fine-tuning left it, if that is another one
     README.md             how to use each without autoprompt
 """
 

@@ -30,7 +30,7 @@ class Trained:
     @property
     def prompt(self) -> str:
         """Where the prompt lies that goes with what was trained."""
-        return "tuned_vectors/" if "tuned_vectors" in self.folders else ""
+        return "tuned_prompt/" if "tuned_prompt" in self.folders else ""
 
 
 def card(prompt: Prompt, model: str, family: str, scores: Mapping[str, float], trained: Trained) -> str:

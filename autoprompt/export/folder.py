@@ -18,7 +18,7 @@ __all__ = ["Exported", "export", "read_export", "write_prompt"]
 
 FORMAT = "autoprompt.export/1"
 WEIGHTS = ("adapter", "model", "merged")
-TUNED = "tuned_vectors"  # the soft prompt as fine-tuning left it
+TUNED = "tuned_prompt"  # the prompt as fine-tuning left it, where it is another one
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def export(
     for name in WEIGHTS if weights is not None else ():
         if weights is not None and (weights / name).is_dir():
             shutil.copytree(weights / name, part / name)
-    if tuned is not None and tuned.soft is not None:
+    if tuned is not None and tuned != prompt:
         write_prompt(part / TUNED, tuned)
     if metric_file is not None:
         shutil.copy(metric_file, part / metric_file.name)
@@ -81,8 +81,9 @@ def export(
     found = [path for name in (*WEIGHTS, TUNED) if (path := part / name).is_dir()]
     labels = any((path / LABELS_FILE).is_file() for path in found)
     trained = Trained(about.method, frozenset(path.name for path in found), labels)
-    shown = prompt if tuned is None or tuned.soft is None else tuned
-    (part / "README.md").write_text(card(shown, about.model, about.family, about.scores, trained), encoding="utf-8")
+    (part / "README.md").write_text(
+        card(tuned or prompt, about.model, about.family, about.scores, trained), encoding="utf-8"
+    )
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
 

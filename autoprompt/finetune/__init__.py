@@ -1,8 +1,8 @@
 """Train on from a prompt: its rendering is the input, its label words are the output.
 
 `finetune` is the door, in `training`. What is trained stands in `weights`, which example is read
-when in `course`, the losses in `objective` and `contrast`, the loop in `trainer`, where it stands in
-`record` and `checkpoints`, and what comes out in `tuned`.
+when in `course`, the losses in `objective` and `contrast`, the loop in `trainer` and `loop`, where it
+stands in `record` and `checkpoints`, and what comes out in `tuned`.
 
 >>> from autoprompt.data import Example
 >>> from autoprompt.models import load_model
@@ -15,9 +15,18 @@ when in `course`, the losses in `objective` and `contrast`, the loop in `trainer
 'lora'
 """
 
-from autoprompt.finetune.options import FinetuneOptions, Target
+from autoprompt.finetune.options import FinetuneOptions, Target, recommended
 from autoprompt.finetune.training import finetune
 from autoprompt.finetune.tuned import ADAPTER_FILES, Tuned, load_tuned
 from autoprompt.finetune.weights import require_tunable
 
-__all__ = ["ADAPTER_FILES", "FinetuneOptions", "Target", "Tuned", "finetune", "load_tuned", "require_tunable"]
+__all__ = [
+    "ADAPTER_FILES",
+    "FinetuneOptions",
+    "Target",
+    "Tuned",
+    "finetune",
+    "load_tuned",
+    "recommended",
+    "require_tunable",
+]

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 from autoprompt.errors import ModelError, nearest
+from autoprompt.models import Family
 
-__all__ = ["Adapter", "FinetuneOptions", "Head", "Method", "Precision", "Target", "Weighting", "require_allowed"]
+__all__ = [
+    "Adapter",
+    "FinetuneOptions",
+    "Head",
+    "Method",
+    "Precision",
+    "Target",
+    "Weighting",
+    "recommended",
+    "require_allowed",
+]
 
 Method = Literal["lora", "full", "vectors"]
 Adapter = Literal["lora", "dora", "rslora"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Weighting = Literal["none", "balanced"]
-Head = Literal["none", "labels"]
+Head = Literal["none", "labels", "regression"]
+Keep = Literal["best", "last"]
 Target = Literal["labels", "text", "number"]
 
 _WORDS: dict[str, tuple[str, ...]] = {
@@ -23,13 +35,15 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "precision": get_args(Precision),
     "class_weights": get_args(Weighting),
     "head": get_args(Head),
+    "keep": get_args(Keep),
 }
 # whole numbers, and the least
 _COUNTS = {"rank": 1, "alpha": 1, "epochs": 1, "batch_size": 1, "patience": 0, "micro_tokens": 1}
 _SHARES = {"dropout": False, "warmup": True, "label_smoothing": False}  # from 0 to 1, and whether 1 is one
 _ABOVE = ("learning_rate", "contrastive_temperature")
+_MAYBE = ("vector_rate", "temperature")  # above 0 too, where they are given
 _FROM = ("weight_decay", "consistency", "contrastive", "max_grad_norm")
-_FLAGS = ("train_vectors", "gradient_checkpointing")
+_FLAGS = ("train_vectors", "freeze_embeddings", "gradient_checkpointing")
 
 
 @dataclass(frozen=True)
@@ -43,17 +57,24 @@ class FinetuneOptions:
 
     epochs, learning_rate, weight_decay, optimizer and schedule (transformers' names), warmup (share
     of the steps), max_grad_norm (0: gradients are never clipped). batch_size: examples of one
-    optimizer step. patience: epochs without a better dev score before training stops; 0 never stops.
+    optimizer step. steps: the most of those; a training that would take more has fewer epochs. keep: "best"
+    ends with the epoch that scored best on dev, "last" with the last one, where dev is too small to choose by.
+    patience: epochs without a better dev score before training stops; 0, or keep = "last", never stops.
     train_vectors: a soft prompt's vectors go on being trained. vector_rate: their learning rate,
-    where it is another one.
+    where it is another one. freeze_embeddings: with the method "full" the embeddings of tokens stay as they
+    are. temperature: what log-likelihoods, or cosines, are divided by in training; the prompt that comes
+    out has it. None leaves that of the prompt.
 
     label_smoothing: the share of the target that all labels divide (Szegedy et al. 2016).
     class_weights: "balanced" weighs an example by 1 / (classes x share of its class). consistency:
     weight of the symmetric divergence between two readings of an example (R-Drop, Liang et al.
-    2021), under two prompts where there are several. head, contrastive and its temperature are for
-    sentence encoders: "labels" gives each label a vector of its own, which starts as its
-    description's; contrastive weighs a supervised contrastive loss over the texts and descriptions
-    of a batch (Khosla et al. 2020).
+    2021), under two prompts where there are several.
+
+    For sentence encoders: head "labels" gives each label a vector of its own, which starts as its
+    description's and is trained; "regression" one that is fitted to the tuned embeddings by logistic
+    regression, in every epoch and at the end (SetFit, Tunstall et al. 2022). contrastive, and its
+    temperature: weight of a supervised contrastive loss over the texts and descriptions of a batch
+    (Khosla et al. 2020).
 
     precision: "bfloat16" computes in it by autocast, weights that are trained stay float32; "auto" does
     so where the model was loaded in 16 bits. micro_tokens: padded tokens of one pass with gradients,
@@ -72,10 +93,14 @@ class FinetuneOptions:
     warmup: float = 0.1
     patience: int = 2
     _: KW_ONLY
+    steps: int | None = None
+    keep: Keep = "best"
     adapter: Adapter = "lora"
     dropout: float = 0.0
     train_vectors: bool = True
     vector_rate: float | None = None
+    freeze_embeddings: bool = False
+    temperature: float | None = None
     optimizer: str = "adamw_torch"
     schedule: str = "linear"
     max_grad_norm: float = 1.0
@@ -94,27 +119,41 @@ class FinetuneOptions:
             require_allowed(name, getattr(self, name), allowed)
         require_allowed("optimizer", self.optimizer, _optimizers())
         require_allowed("schedule", self.schedule, _schedules())
-        for name, least in _COUNTS.items():
+        for name, least in {**_COUNTS, **({} if self.steps is None else {"steps": 1})}.items():
             if not _is(getattr(self, name), int) or getattr(self, name) < least:
-                raise _wrong(name, getattr(self, name), f"a whole number from {least}")
+                _refuse(name, getattr(self, name), f"a whole number from {least}")
         for name, whole in _SHARES.items():
             value = getattr(self, name)
             if not _is(value, int | float) or not (0 <= value < 1 or (whole and value == 1)):
-                raise _wrong(name, value, "from 0 to 1" if whole else "from 0 to below 1")
-        for name in (*_ABOVE, *(() if self.vector_rate is None else ("vector_rate",))):
+                _refuse(name, value, "from 0 to 1" if whole else "from 0 to below 1")
+        for name in (*_ABOVE, *(name for name in _MAYBE if getattr(self, name) is not None)):
             if not _is(getattr(self, name), int | float) or not 0 < getattr(self, name) < math.inf:
-                raise _wrong(name, getattr(self, name), "a finite number above 0")
+                _refuse(name, getattr(self, name), "a finite number above 0")
         for name in _FROM:
             if not _is(getattr(self, name), int | float) or not 0 <= getattr(self, name) < math.inf:
-                raise _wrong(name, getattr(self, name), "a finite number from 0")
+                _refuse(name, getattr(self, name), "a finite number from 0")
         for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
-                raise _wrong(name, getattr(self, name), "true or false")
+                _refuse(name, getattr(self, name), "true or false")
         if self.method == "vectors" and not self.train_vectors:
             raise ModelError(
                 "The fine-tuning method 'vectors' trains nothing but vectors, and train_vectors is false. "
                 "Give train_vectors = true, or the method lora or full."
             )
+
+
+def recommended(family: Family) -> FinetuneOptions:
+    """What is good for a family of models where nothing else is known.
+
+    Sentence encoders are trained whole, by cross-entropy over the label descriptions and supervised contrast:
+    measured on four data sets with 16 examples a class (tests/benchmarks/fewshot.py). All others get LoRA.
+    """
+    if family != "encoder":
+        return FinetuneOptions()
+    return FinetuneOptions(
+        "full", epochs=20, steps=160, learning_rate=3e-5, batch_size=32, keep="last", freeze_embeddings=True,
+        temperature=0.2, contrastive=1.0, contrastive_temperature=0.2, head="regression",
+    )  # fmt: skip
 
 
 def require_allowed(name: str, given: object, allowed: tuple[str, ...]) -> None:
@@ -128,8 +167,8 @@ def _is(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _wrong(name: str, given: object, allowed: str) -> ModelError:
-    return ModelError(f"The fine-tuning option {name} is {given!r}; it must be {allowed}.")
+def _refuse(name: str, given: object, allowed: str) -> NoReturn:
+    raise ModelError(f"The fine-tuning option {name} is {given!r}; it must be {allowed}.")
 
 
 def _optimizers() -> tuple[str, ...]:

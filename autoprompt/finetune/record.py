@@ -19,7 +19,7 @@ Quality = tuple[float, float]  # what is better is greater: (metric, minus the l
 class Record:
     """epochs: the most there can be. patience: see `FinetuneOptions`. qualities: on dev, of epoch 0 and
     each one since. losses: the mean training loss of each epoch. best: the first epoch of the
-    greatest quality, and kept what was trained by then.
+    greatest quality, or with `last` the latest; and kept what was trained by then.
     """
 
     epochs: int
@@ -28,6 +28,7 @@ class Record:
     qualities: list[Quality] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     best: int = 0
+    last: bool = False
 
     @property
     def epoch(self) -> int:
@@ -43,7 +44,7 @@ class Record:
         """Note an epoch; whether it is the best one so far, whose weights are then to be kept."""
         self.losses.append(loss)
         self.qualities.append(quality)
-        if quality > self.qualities[self.best]:
+        if self.last or quality > self.qualities[self.best]:
             self.best = self.epoch
             return True
         return False

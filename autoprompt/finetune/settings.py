@@ -45,7 +45,6 @@ def trainer_arguments(model: LanguageModel, options: FinetuneOptions, seed: int,
             label_names=[],
             dataloader_pin_memory=False,
             ddp_find_unused_parameters=False,
-            ddp_broadcast_buffers=False,
         )
     except (ValueError, ImportError) as error:
         raise ModelError(f"Fine-tuning cannot begin on {model.device} ({error}).") from None

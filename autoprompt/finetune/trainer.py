@@ -1,4 +1,4 @@
-"""Training by transformers' Trainer: our passes, our order and our checkpoints on its loop.
+"""transformers' Trainer with our passes, our order and our checkpoints on its loop.
 
 Imported where training begins only: the Trainer is slow to import.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer
 
 from autoprompt.engine.batches import out_of_memory
 from autoprompt.errors import ModelError
-from autoprompt.events import EpochFinished, Listener
+from autoprompt.events import Listener
 from autoprompt.finetune.checkpoints import Checkpoint, Checkpoints
 from autoprompt.finetune.course import Course
 from autoprompt.finetune.objective import Objective, Step
@@ -31,7 +30,7 @@ from autoprompt.finetune.weights import Pupil
 from autoprompt.models import LanguageModel
 from autoprompt.prompt import Prompt
 
-__all__ = ["Run", "train"]
+__all__ = ["EpochTrainer", "Run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +68,7 @@ class _Steps(Dataset[Step]):
         return Step(tuple(self.steps[at]), self.before * len(self.steps) + at)
 
 
-class _Trainer(Trainer):
+class EpochTrainer(Trainer):
     """The loop is transformers'; a step, its optimizer and where it goes on are ours.
 
     In several processes each reads its share of a step. Gradients are shared among them once a step,
@@ -241,49 +240,6 @@ class _Trainer(Trainer):
             quality = float(metric), float(loss)
         metric, loss = self.shared(quality)
         return metric, loss
-
-
-class _Keeper(TrainerCallback):
-    """After each epoch: dev is scored, the best weights are kept, where training stands is written, and told."""
-
-    def __init__(self, trainer: _Trainer, record: Record) -> None:
-        self.trainer, self.record = trainer, record
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        trainer, record = self.trainer, self.record
-        loss = math.fsum(trainer.step_losses) / len(trainer.run.course.allowed)
-        trainer.step_losses.clear()
-        trainer.optimizer.eval()
-        quality = trainer.examined()
-        if record.add(loss, quality):
-            record.kept = trainer.run.pupil.snapshot()
-        if trainer.options.schedule == "reduce_lr_on_plateau":
-            trainer.lr_scheduler.step(-quality[1])
-        if trainer.checkpoints is not None:
-            if trainer.is_world_process_zero():
-                trainer.checkpoints.write(trainer.checkpoint(record))
-            trainer.accelerator.wait_for_everyone()
-        if trainer.is_world_process_zero():  # told when it can no longer be lost
-            trainer.run.listener(EpochFinished(record.epoch, record.epochs, loss, quality[0]))
-        control.should_training_stop = record.over
-
-
-def train(run: Run) -> Record:
-    """Train, from the last whole checkpoint where there is one; the pupil ends with the best weights.
-
-    Raises ModelError when the loss is not a number, or one example does not fit into memory.
-    """
-    record = Record(run.options.epochs, run.options.patience, run.pupil.snapshot())
-    with tempfile.TemporaryDirectory() as nowhere:  # the Trainer wants a folder, and writes nothing into it
-        trainer = _Trainer(run, nowhere)
-        place = trainer.resumed(record)
-        if place is None:
-            record.qualities.append(trainer.examined())
-        trainer.add_callback(_Keeper(trainer, record))
-        if not record.over:
-            trainer.train(resume_from_checkpoint=place)
-    run.pupil.restore(record.kept)
-    return record
 
 
 def _as_inputs(step: Any) -> dict[str, Any]:

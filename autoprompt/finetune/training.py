@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,10 @@ from autoprompt.finetune.course import Course
 from autoprompt.finetune.objective import Objective
 from autoprompt.finetune.options import FinetuneOptions, Target, require_allowed
 from autoprompt.finetune.record import Quality
+from autoprompt.finetune.regression import with_regression
 from autoprompt.finetune.tuned import Tuned
 from autoprompt.finetune.weights import Pupil, fingerprint_of, pupil_of, undisturbed
+from autoprompt.lesson import untaught
 from autoprompt.models import LanguageModel
 from autoprompt.prompt import Prompt
 
@@ -63,34 +66,52 @@ def finetune(
     require_allowed("target", target, get_args(Target))
     if not examples:
         raise ModelError("Fine-tuning was given no examples. Give some of the train split.")
-    from autoprompt.finetune.trainer import Run, train  # here: transformers' Trainer is slow to import
+    from autoprompt.finetune.loop import train  # here: transformers' Trainer is slow to import
+    from autoprompt.finetune.trainer import Run
 
-    prompts = list({p.fingerprint: p for p in (prompt, *others)}.values())
+    given = [_taught(one, options) for one in (prompt, *others)]
+    prompts = list({one.fingerprint: one for one in given}.values())
     with undisturbed(model.device), _as_before(model):
-        pupil = pupil_of(model, prompt, options, seed)
+        pupil = pupil_of(model, prompts[0], options, seed)
         course = Course.of(prompts, examples, options.consistency > 0, options.batch_size, seed)
+        if options.steps is not None:
+            options = dataclasses.replace(options, epochs=max(1, min(options.epochs, options.steps // course.steps)))
         kind = Contrast if options.contrastive > 0 else Objective
         objective = kind.of(pupil, prompts, examples, target, options, seed)
         if options.class_weights == "balanced":
             objective.balance({number: examples[number].label for number in course.allowed})
-        key = [dataclasses.asdict(options), [p.fingerprint for p in prompts], fingerprint(examples), seed, target]
+        asked = [dataclasses.asdict(options), [p.fingerprint for p in prompts], fingerprint(examples), seed, target]
+        checkpoints = None if folder is None else functools.partial(_checkpoints, folder, model, asked)
 
-        def checkpoints(processes: int) -> Checkpoints:
-            asked = json.dumps([*key, fingerprint_of(model), processes], sort_keys=True)
-            return Checkpoints(folder or Path(), hashlib.sha256(asked.encode()).hexdigest()[:16])
+        def headed(now: LanguageModel, prompt: Prompt) -> LanguageModel:
+            return with_regression(now, prompt, untaught(prompt, examples)) if options.head == "regression" else now
+
+        def judge(now: LanguageModel, prompt: Prompt) -> Quality:
+            return evaluate(headed(now, prompt), prompt)
 
         with _recomputed(pupil, options):
-            record = train(
-                Run(
-                    pupil, objective, course, options, evaluate, listener, seed, None if folder is None else checkpoints
-                )
-            )
-    tokens = sum(objective.size(r) for e in range(record.epoch) for step in course.epoch(e + 1) for r in step)
-    losses = tuple(record.losses)
+            record = train(Run(pupil, objective, course, options, judge, listener, seed, checkpoints))
+        trained = headed(pupil.finished(), pupil.prompt_now())
     return Tuned(
-        pupil.finished(), pupil.prompt_now(), options.method, record.best, tuple(record.qualities), tokens,
-        pupil.adapter, losses,
+        trained, pupil.prompt_now(), options.method, record.best, tuple(record.qualities),
+        tokens=sum(objective.size(r) for e in range(record.epoch) for step in course.epoch(e + 1) for r in step),
+        adapter=pupil.adapter,
+        losses=tuple(record.losses),
     )  # fmt: skip
+
+
+def _taught(prompt: Prompt, options: FinetuneOptions) -> Prompt:
+    """A prompt as it is trained and read afterwards."""
+    if options.temperature is not None:
+        prompt = dataclasses.replace(prompt, temperature=options.temperature)
+    if options.head == "regression":  # which has its own prior of the labels
+        prompt = dataclasses.replace(prompt, calibration="none")
+    return prompt
+
+
+def _checkpoints(folder: Path, model: LanguageModel, asked: Sequence[object], processes: int) -> Checkpoints:
+    key = json.dumps([*asked, fingerprint_of(model), processes], sort_keys=True)
+    return Checkpoints(folder, hashlib.sha256(key.encode()).hexdigest()[:16])
 
 
 @contextmanager

@@ -83,8 +83,9 @@ class Pupil:
         """The model and the prompt as they would be kept, in evaluation mode and in the model's own dtype."""
         network = self.model.network.eval()
         if self.adapter is None and any(w.dtype != self.dtype and w.requires_grad for w in network.parameters()):
-            network = copy.deepcopy(network).to(self.dtype)
-        yield self._with(network), self.prompt_now()
+            yield self._with(copy.deepcopy(network).to(self.dtype)), self.prompt_now()
+        else:  # a tokenizer is slow to be taken up again by a model made anew
+            yield self.model, self.prompt_now()
 
     def finished(self) -> LanguageModel:
         """The trained model, which takes no gradients any more. An adapter's weights stay float32."""
@@ -113,6 +114,8 @@ def pupil_of(model: LanguageModel, prompt: Prompt, options: FinetuneOptions, see
         network = adapter.get_base_model()
     elif options.method == "full":
         network = copy.deepcopy(network).float().requires_grad_(True)
+        if options.freeze_embeddings:
+            network.get_input_embeddings().requires_grad_(False)
     vectors = None
     if prompt.soft is not None and options.train_vectors:
         vectors = Parameter(torch.from_numpy(prompt.soft.vectors.copy()).float().to(model.device))

@@ -12,10 +12,10 @@ from autoprompt import events
 from autoprompt.config import Config
 from autoprompt.data import Example
 from autoprompt.export import write_prompt
-from autoprompt.finetune import FinetuneOptions, Tuned, finetune
+from autoprompt.finetune import FinetuneOptions, Tuned, finetune, recommended
 from autoprompt.finetune.variants import variants
 from autoprompt.metrics import Outcome
-from autoprompt.models import LanguageModel
+from autoprompt.models import Family, LanguageModel
 from autoprompt.prompt import Prompt
 from autoprompt.soft import seed_of
 from autoprompt.stages.job import Job
@@ -30,14 +30,17 @@ __all__ = ["PROMPT", "finetune_options", "tuned"]
 PROMPT = "prompt"  # in the folder's `tuning`: the prompt as fine-tuning left it
 
 
-def finetune_options(config: Config) -> FinetuneOptions | None:
-    """The options of a config; None where nothing is to be trained. Raises ModelError when one is not allowed."""
+def finetune_options(config: Config, family: Family) -> FinetuneOptions | None:
+    """The options of a config for a model; None where nothing is trained. Raises ModelError when one is not allowed."""
     section = config.finetune
     if section.method == "none":
         return None
     names = {field.name for field in fields(FinetuneOptions)} & set(type(section).model_fields)
-    given = {name: getattr(section, name) for name in names}
-    return FinetuneOptions(**given | {"alpha": section.alpha or 2 * section.rank})
+    given = {name: value for name in names if (value := getattr(section, name)) is not None}
+    usual = recommended(family) if section.method == "auto" else FinetuneOptions(section.method)
+    if "rank" in given:
+        given.setdefault("alpha", 2 * given["rank"])
+    return replace(usual, **given | {"method": usual.method})
 
 
 def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
@@ -107,7 +110,7 @@ def _others(job: Job, start: Prompt, finalists: Sequence[Candidate]) -> list[Pro
 
 
 def _train(job: Job, start: Prompt, examples: Sequence[Example], others: Sequence[Prompt], name: str) -> Tuned:
-    options, scorer = finetune_options(job.config), job.scorer
+    options, scorer = finetune_options(job.config, job.scorer.model.family), job.scorer
     assert options is not None  # the stage is not reached without
     sign = 1 if scorer.metric.maximize else -1
 

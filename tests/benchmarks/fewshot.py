@@ -3,11 +3,11 @@
     python tests/benchmarks/fewshot.py [--quick] [--out FILE] [--sets NAME ...] [--seeds N ...] [--methods NAME ...]
                                        [--setfit PYTHON] [--data FOLDER]
 
-The public sets run on all-MiniLM-L6-v2 (see tasks.py), the demo (`support`) on the embedded model. Each
-method of each set and seed runs in a process of its own, one after the other, so that its seconds and
+The public sets run on all-MiniLM-L6-v2 (see tasks.py), the demo (`support`) on the embedded model. `effects`
+compares the options of fine-tuning, one at a time. Each method of each set and seed runs in a process of its own, one after the other, so that its seconds and
 its peak memory are its own. PYTHON is an interpreter that has setfit; without one the peer is left
 out. With --out, what an earlier call wrote there of other cells is kept. --quick takes one seed,
-the smaller sets and 500 test examples of each.
+the smaller sets, 500 test examples of each, and leaves the comparison of options out.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 from record import bar, write_record
-from shots import SHOTS, prompts_and_tuning, shots_of, tuning_alone
+from shots import SHOTS, effects, prompts_and_tuning, shots_of, tuning_alone
 from tasks import DATA, TASKS, encoder_folder
 
-from autoprompt.finetune import recommended
 from autoprompt.models import BUILTIN
 
 HERE = Path(__file__).parent
 SEEDS = (13, 21, 42, 87, 100)
 QUICK_SETS, QUICK_SEEDS, QUICK_TEST = ("support", "sst2", "trec"), (13,), 500
-METHODS = ("ours", "tuning", "setfit")
+OWN = {"ours": prompts_and_tuning, "tuning": tuning_alone, "effects": effects}
+METHODS = (*OWN, "setfit")
+EFFECTS = ("support", "sst2")  # the sets on which the options are compared
 TUNED, ALONE, PEER = "search + tuning", "tuning without prompt", "SetFit"
 ROWS = ("first prompt", "best starting prompt", "search", TUNED, ALONE, PEER)
 
@@ -55,6 +56,8 @@ def main() -> None:
         for seed in options.seeds:
             found = cells.setdefault(name, {}).setdefault(str(seed), {})
             for method in options.methods:
+                if method == "effects" and name not in EFFECTS:
+                    continue
                 rows = _child(method, name, seed, options)
                 found |= rows
                 for row, got in rows.items():
@@ -82,7 +85,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     options.sets = options.sets or (QUICK_SETS if options.quick else TASKS)
     options.seeds = options.seeds or (QUICK_SEEDS if options.quick else SEEDS)
-    options.methods = options.methods or METHODS
+    options.methods = options.methods or [m for m in METHODS if not (options.quick and m == "effects")]
     if options.setfit is None:
         options.methods = [method for method in options.methods if method != "setfit"]
         if not options.cell:
@@ -109,8 +112,7 @@ def _cell(method: str, name: str, seed: str, options: argparse.Namespace) -> dic
         shots = shots_of(name, int(seed), options.data, QUICK_TEST if options.quick else None)
         if method == "setfit":
             return {PEER: _peer(name, shots, int(seed), options)}
-        how = prompts_and_tuning if method == "ours" else tuning_alone
-        found = how(shots, recommended(shots.model.family), int(seed))
+        found = OWN[method](shots, int(seed))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {row: got | {"peak_mb": round(peak)} for row, got in found.items()}
 
@@ -169,7 +171,8 @@ def _write(cells: Cells, options: argparse.Namespace, quiet: bool = False) -> No
 
 def _summary(seeds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and deviation over the seeds of each row, and paired intervals, over the seeds that have both."""
-    rows = {row: [found[row] for found in seeds.values() if row in found] for row in ROWS}
+    names = dict.fromkeys([*ROWS, *(row for found in seeds.values() for row in found)])
+    rows = {row: [found[row] for found in seeds.values() if row in found] for row in names}
     summary: dict[str, Any] = {
         row: {
             "accuracy": round(float(np.mean([got["accuracy"] for got in found])), 4),

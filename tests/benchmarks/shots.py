@@ -12,14 +12,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from tasks import distinct, encoder_folder, load_task, public_space
 
 from autoprompt.data import Example
-from autoprompt.finetune import FinetuneOptions, finetune
+from autoprompt.finetune import FinetuneOptions, finetune, recommended
+from autoprompt.finetune.variants import VariantKind, variants
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import LanguageModel, load_model
 from autoprompt.prompt import Prompt
@@ -27,7 +28,7 @@ from autoprompt.scorer import Scorer
 from autoprompt.space import Space
 from autoprompt.study import Study, StudyOptions
 
-__all__ = ["SHOTS", "Shots", "prompts_and_tuning", "shots_of", "tuning_alone"]
+__all__ = ["SHOTS", "Shots", "effects", "prompts_and_tuning", "shots_of", "tuning_alone"]
 
 SHOTS = 16  # of each class, for training and again for dev
 SEARCH = StudyOptions(trials=32, branches=("discrete", "edits", "words"))
@@ -88,7 +89,7 @@ def _numbered(examples: Sequence[Example]) -> tuple[Example, ...]:
 # -- our methods ---------------------------------------------------------------------------------
 
 
-def prompts_and_tuning(shots: Shots, options: FinetuneOptions, seed: int) -> Found:
+def prompts_and_tuning(shots: Shots, seed: int) -> Found:
     """The first prompt, the best of the starting prompts, the search, and fine-tuning from its winner."""
     scorer, space, found = Scorer(shots.model, accuracy), shots.space, Found()
     found["first prompt"] = _measured(shots, shots.model, space.baseline, 0.0)
@@ -103,22 +104,65 @@ def prompts_and_tuning(shots: Shots, options: FinetuneOptions, seed: int) -> Fou
     winner = study.confirm(study.run())[0].prompt
     searched = time.perf_counter() - began
     found["search"] = _measured(shots, shots.model, winner, searched)
-    found["search + tuning"] = _tuned(shots, winner, options, seed, searched)
+    found["search + tuning"] = _tuned(shots, winner, recommended(shots.model.family), seed, searched)
     return found
 
 
-def tuning_alone(shots: Shots, options: FinetuneOptions, seed: int) -> Found:
+def tuning_alone(shots: Shots, seed: int) -> Found:
     """Fine-tuning from the first prompt."""
-    return {"tuning without prompt": _tuned(shots, shots.space.baseline, options, seed, 0.0)}
+    return {"tuning without prompt": _tuned(shots, shots.space.baseline, recommended(shots.model.family), seed, 0.0)}
 
 
-def _tuned(shots: Shots, prompt: Prompt, options: FinetuneOptions, seed: int, before: float) -> dict[str, Any]:
+def effects(shots: Shots, seed: int) -> Found:
+    """What each option of fine-tuning changes, one at a time, from the same searched prompt."""
+    study = Study(shots.space, Scorer(shots.model, accuracy), shots.dev, SEARCH, seed=seed)
+    finalists = study.confirm(study.run())
+    winner, usual = finalists[0].prompt, recommended(shots.model.family)
+    found = {"the winner, untuned": _measured(shots, shots.model, winner, 0.0)}
+    for name, changes in _changes(usual).items():
+        found[name] = _tuned(shots, winner, replace(usual, **changes), seed, 0.0)
+    texts = [c.prompt for c in finalists[1:] if c.prompt.soft is None][:3]
+    found["trained under 4 prompts of the study"] = _tuned(shots, winner, usual, seed, 0.0, texts)
+    for kind in get_args(VariantKind):
+        made = variants(winner, shots.train, [kind], 3, seed)
+        found[f"trained under 3 variants: {kind}"] = _tuned(shots, winner, usual, seed, 0.0, made)
+    both = replace(usual, consistency=1.0)
+    found["4 prompts, consistency 1"] = _tuned(shots, winner, both, seed, 0.0, texts)
+    return found
+
+
+def _changes(usual: FinetuneOptions) -> dict[str, dict[str, Any]]:
+    """Each option beside its usual value."""
+    methods: dict[str, dict[str, Any]] = {
+        "method full, rate 1e-4": {"method": "full", "learning_rate": 1e-4},
+        "lora": {"method": "lora", "learning_rate": 1e-3},
+        "dora": {"method": "lora", "learning_rate": 1e-3, "adapter": "dora"},
+        "rslora": {"method": "lora", "learning_rate": 1e-3, "adapter": "rslora"},
+    }
+    others: dict[str, dict[str, Any]] = {
+        "label smoothing 0.1": {"label_smoothing": 0.1},
+        "weight decay 0.1": {"weight_decay": 0.1},
+        "consistency 1": {"consistency": 1.0},
+        "schedule cosine": {"schedule": "cosine"},
+        "never stopped early": {"patience": 0},
+    }
+    return {"as it is by itself": {}, **methods, **others}
+
+
+def _tuned(
+    shots: Shots,
+    prompt: Prompt,
+    options: FinetuneOptions,
+    seed: int,
+    before: float,
+    others: Sequence[Prompt] = (),
+) -> dict[str, Any]:
     def evaluate(model: LanguageModel, now: Prompt) -> tuple[float, float]:
         [score] = Scorer(model, accuracy).score([now], shots.dev)
         return score.value, -score.loss
 
     began = time.perf_counter()
-    tuned = finetune(shots.model, prompt, shots.train, evaluate, options, seed)
+    tuned = finetune(shots.model, prompt, shots.train, evaluate, options, seed, others=others)
     seconds = before + time.perf_counter() - began
     about = {"epoch": tuned.epoch, "dev": tuned.qualities[tuned.epoch][0]}
     return _measured(shots, tuned.model, tuned.prompt, seconds, about)
