@@ -39,7 +39,7 @@ def examples(topics_rows: list[dict[str, str]]) -> list[Example]:
         ({"adapter": "dorra"}, r"adapter is 'dorra'; allowed are lora, dora, rslora\. Did you mean 'dora'\?$"),
         ({"precision": "float16"}, r"precision is 'float16'; allowed are auto, float32, bfloat16\. Did you mean 'bfloat16'\?$"),
         ({"class_weights": "even"}, r"class_weights is 'even'; allowed are none, balanced\.$"),
-        ({"head": "label"}, r"head is 'label'; allowed are none, labels\. Did you mean 'labels'\?$"),
+        ({"head": "label"}, r"head is 'label'; allowed are none, labels, regression\. Did you mean 'labels'\?$"),
         ({"optimizer": "adam_torch"}, r"optimizer is 'adam_torch'; allowed are .*sgd.* Did you mean 'adamw_torch'\?$"),
         ({"schedule": "liner"}, r"schedule is 'liner'; allowed are .*polynomial.* Did you mean 'linear'\?$"),
         ({"rank": 0}, r"rank is 0; it must be a whole number from 1\.$"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from autoprompt.data import Example
 from autoprompt.models import LanguageModel
@@ -16,8 +16,7 @@ from autoprompt.space import Space
 __all__ = ["Desk", "Known", "Proposal", "Proposals", "Proposer"]
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """A candidate that was scored.
 
     value: the metric over the dev examples that it was scored on; their number is `examples`.

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Params = Mapping[str, Any]
 
 _GROWTH = 1.25  # the hyperparameters are fitted again when there are so many times more observations
-_FITTED, _SEEN = 200, 320  # observations that hyperparameters are fitted on, and that predictions rest on
+_FITTED, _SEEN = 160, 240  # observations that hyperparameters are fitted on, and that predictions rest on
 _RANDOM, _PARENTS, _NEIGHBOURS, _CHILDREN = 120, 10, 14, 40  # candidates, and the best that they are made from
 _ROUNDS, _CLIMBERS, _CLIMBED = 2, 5, 8  # rounds of neighbours of the most promising candidates
 _LISTED = 400  # prompts left in a space that are all weighed

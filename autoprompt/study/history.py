@@ -58,18 +58,17 @@ class History:
     @cached_property
     def known(self) -> list[Known]:
         """All candidates for proposers, each prompt once: the complete ones by the metric, then the dropped."""
-        scores = [trial.user_attrs["score"] for trial in self.told]
-        values = np.array([score["value"] for score in scores]) * (-1 if self.metric.maximize else 1)
-        dropped = np.array([trial.state != TrialState.COMPLETE for trial in self.told])
+        briefs = [self.trials.brief(trial) for trial in self.told]
+        values = np.array([brief.value for brief in briefs]) * (-1 if self.metric.maximize else 1)
+        dropped = np.array([not brief.complete for brief in briefs])
         gains = np.array([gain for gain, _ in self._levelled(self.told)])
         order = np.lexsort((-gains, np.where(dropped, 0.0, values), dropped))  # ties by number
+        numbers, gained = [trial.number for trial in self.told], gains.tolist()
         found: dict[str, Known] = {}
         for at in order.tolist():
-            trial, score = self.told[at], scores[at]
-            print_ = trial.user_attrs["fingerprint"]
-            if print_ not in found:
-                prompt = self.trials.prompt(trial)
-                found[print_] = Known(trial.number, prompt, score["value"], float(gains[at]), score["examples"])
+            prompt, fingerprint, value, examples, _ = briefs[at]
+            if fingerprint not in found:
+                found[fingerprint] = Known(numbers[at], prompt, value, gained[at], examples)
         return list(found.values())
 
     def observations(self, first: int | None = None) -> list[Observation]:

@@ -135,8 +135,7 @@ class Study:
 
     def _end(self, history: History) -> str:
         """Why a search ends before its trials are done, or nothing."""
-        spent = sum(t.user_attrs["score"]["examples"] for t in history.told)
-        if self.options.evaluations is not None and spent >= self.options.evaluations:
+        if self.options.evaluations is not None and (spent := self.evaluations()) >= self.options.evaluations:
             return f"{spent:,} evaluations are spent, and {self.options.evaluations:,} are allowed."
         barren = [at for at in self.trials.empty() if at > history.ended[-1].user_attrs["batch"]]
         if len(barren) > 4 * len(self._branches):

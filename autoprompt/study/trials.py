@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import optuna
@@ -32,7 +32,7 @@ from autoprompt.racing import Lane
 from autoprompt.results import repair_tail, write_bytes
 from autoprompt.space import Space, Stored
 
-__all__ = ["Asked", "Kind", "Told", "Trials", "by_batch"]
+__all__ = ["Asked", "Brief", "Kind", "Told", "Trials", "by_batch"]
 
 Kind = Literal["baseline", "discrete", "soft"]
 Floats = NDArray[np.float64]
@@ -101,6 +101,16 @@ class _Journal(JournalFileBackend):
             os.fsync(file.fileno())
 
 
+class Brief(NamedTuple):
+    """What is asked for of every told trial again and again. examples: that it was scored on."""
+
+    prompt: Prompt
+    fingerprint: str
+    value: float
+    examples: int
+    complete: bool
+
+
 class Trials:
     """The trials of one search, in Optuna's storage.
 
@@ -125,6 +135,7 @@ class Trials:
         self._all = self.study.get_trials(deepcopy=False)
         self._prompts: dict[int, Prompt] = {}
         self._lanes: dict[int, Lane] = {}
+        self._briefs: dict[int, Brief] = {}
 
     # -- ask -------------------------------------------------------------------------------------
 
@@ -190,26 +201,27 @@ class Trials:
         self._storage.set_trial_user_attr(trial._trial_id, "score", record)
         self._lanes[trial.number] = lane
         several = len(self.study.directions) > 1
-        if complete:
-            self.study.tell(trial.number, [lane.value, lane.size] if several else lane.value)
-        else:
-            if not several:  # Optuna takes the last report for the value of a pruned trial
-                self._storage.set_trial_intermediate_value(trial._trial_id, len(lane.evidence), lane.value)
-            self.study.tell(trial.number, state=TrialState.PRUNED)
-        self._refresh(trial)
+        values = [lane.value, lane.size] if several else [lane.value]
+        if not complete and several:
+            self._end(trial, TrialState.PRUNED)
+            return
+        if not complete:  # whose value Optuna takes from the last report
+            self._storage.set_trial_intermediate_value(trial._trial_id, len(lane.evidence), lane.value)
+        self._end(trial, TrialState.COMPLETE if complete else TrialState.PRUNED, values)
 
     def fail(self, trial: FrozenTrial, reason: str) -> None:
         """What a trial is told that could not be scored."""
         self._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-        self.study.tell(trial.number, state=TrialState.FAIL)
-        self._refresh(trial)
+        self._end(trial, TrialState.FAIL)
 
     def commit(self) -> None:
         """Write what was told through to the disk."""
         if self._journal is not None:
             self._journal.sync()
 
-    def _refresh(self, trial: FrozenTrial) -> None:
+    def _end(self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None) -> None:
+        # the storage's own call: `study.tell` would copy the trial, with all that it carries, several times
+        self._storage.set_trial_state_values(trial._trial_id, state, values)
         self._all[trial.number] = self._storage.get_trial(trial._trial_id)
 
     # -- read ------------------------------------------------------------------------------------
@@ -223,6 +235,16 @@ class Trials:
         if trial.number not in self._lanes:
             self._lanes[trial.number] = _lane_of(trial)
         return self._lanes[trial.number]
+
+    def brief(self, trial: FrozenTrial) -> Brief:
+        """A told trial in brief."""
+        found = self._briefs.get(trial.number)
+        if found is None:
+            score, prompt = trial.user_attrs["score"], self.prompt(trial)
+            whole = trial.state == TrialState.COMPLETE
+            found = Brief(prompt, trial.user_attrs["fingerprint"], score["value"], score["examples"], whole)
+            self._briefs[trial.number] = found
+        return found
 
     def prompt(self, trial: FrozenTrial) -> Prompt:
         """The prompt of a trial, made again from what is stored of it."""
