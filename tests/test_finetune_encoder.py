@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 from pupils import OPTIONS, OTHER, PROMPT, distance, on, rows, soft, topics
+from sklearn.linear_model import LogisticRegression
 
 from autoprompt import lesson as lessons
 from autoprompt.data import Example
 from autoprompt.engine.encoder import embeddings
-from autoprompt.finetune import Tuned, contrast, finetune, load_tuned
+from autoprompt.errors import ModelError
+from autoprompt.finetune import FinetuneOptions, Tuned, contrast, finetune, load_tuned, recommended
 from autoprompt.finetune.contrast import supervised_contrast
+from autoprompt.finetune.regression import with_regression
 from autoprompt.models import EncoderModel, LanguageModel, load_model
 from autoprompt.prompt import Prompt
 
@@ -188,3 +191,77 @@ def test_a_saved_encoder_scores_the_same(
         assert np.abs(rows(model, PROMPT, examples) - expected).max() < 1e-4
     assert np.array_equal(rows(tuned.model, PROMPT, examples), expected)
     assert np.abs(expected - rows(encoder, PROMPT, examples)).max() > 0.01
+
+
+# -- a head by regression, and how a training ends ---------------------------------------------------
+
+
+def test_a_regression_head_gives_the_logits_of_a_logistic_regression_on_the_embeddings(
+    encoder: EncoderModel, examples: list[Example]
+) -> None:
+    model = with_regression(encoder, PROMPT, examples)
+    lesson = lessons.Lesson.of(encoder, PROMPT, examples)
+    with torch.no_grad():
+        texts = embeddings(encoder, [(request.context, None) for request in lesson.requests]).double().numpy()
+    expected = LogisticRegression(C=10.0, max_iter=1000).fit(texts, lesson.gold).predict_log_proba(texts)
+    found = rows(model, PROMPT, examples)
+    found = found - np.log(np.exp(found).sum(1, keepdims=True))
+    assert np.abs(found - expected).max() < 1e-3
+    assert encoder.labels is None
+
+
+def test_a_label_without_examples_keeps_the_vector_of_its_description(
+    encoder: EncoderModel, examples: list[Example]
+) -> None:
+    only = [example for example in examples if example.label == "sports"]
+    model = with_regression(encoder, PROMPT, only)
+    assert np.abs(rows(model, PROMPT, only) - rows(encoder, PROMPT, only)).max() < 1e-4
+
+
+def test_a_regression_is_for_encoders(llama_folder: Path, examples: list[Example]) -> None:
+    with pytest.raises(ModelError, match=r"is causal; a regression on embeddings is for encoders\.$"):
+        with_regression(load_model(str(llama_folder), device="cpu"), PROMPT, examples)
+
+
+def test_a_tuned_model_has_the_head_and_its_prompt_the_temperature(
+    encoder: EncoderModel, examples: list[Example]
+) -> None:
+    prompt = dataclasses.replace(PROMPT, calibration="content_free")
+    tuned = last(encoder, examples, prompt, method="full", head="regression", temperature=0.2, epochs=1)
+    assert tuned.model.labels is not None  # type: ignore[attr-defined]
+    assert (tuned.prompt.temperature, tuned.prompt.calibration) == (0.2, "none")
+    again = with_regression(tuned.model.with_labels(None), tuned.prompt, examples)  # type: ignore[attr-defined]
+    assert np.abs(rows(again, tuned.prompt, examples) - rows(tuned.model, tuned.prompt, examples)).max() < 1e-4
+
+
+def test_frozen_embeddings_stay_and_the_rest_is_trained(encoder: EncoderModel, examples: list[Example]) -> None:
+    tuned = last(encoder, examples, method="full", freeze_embeddings=True, epochs=1)
+    before, after = (dict(model.network.named_parameters()) for model in (encoder, tuned.model))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not any("word_embeddings" in name for name in moved)
+    assert any("attention" in name for name in moved)
+
+
+def test_the_last_epoch_is_kept_though_it_is_the_worst(encoder: EncoderModel, examples: list[Example]) -> None:
+    scores = iter([3.0, 2.0, 1.0, 0.0])
+    options = dataclasses.replace(OPTIONS, epochs=3, keep="last", patience=1)
+    tuned = finetune(encoder, PROMPT, examples, lambda m, p: (next(scores), 0.0), options, seed=2)
+    assert (tuned.epoch, len(tuned.losses)) == (3, 3)
+
+
+def test_a_training_of_too_many_steps_has_fewer_epochs(encoder: EncoderModel, examples: list[Example]) -> None:
+    per_epoch = -(-len(examples) // 8)
+    tuned = last(encoder, examples, epochs=9, batch_size=8, steps=2 * per_epoch + 1, patience=0)
+    assert len(tuned.losses) == 2
+
+
+@pytest.mark.parametrize("family", ["causal", "seq2seq", "masked"])
+def test_what_is_recommended_for_language_models_is_lora(family: Any) -> None:
+    assert recommended(family) == FinetuneOptions()
+
+
+def test_what_is_recommended_for_encoders_trains_one(encoder: EncoderModel, examples: list[Example]) -> None:
+    options = dataclasses.replace(recommended("encoder"), epochs=2, learning_rate=1e-3)
+    tuned = finetune(encoder, PROMPT, examples, on(examples), options)
+    assert (tuned.method, tuned.epoch) == ("full", 2)
+    assert tuned.losses[1] < tuned.losses[0]

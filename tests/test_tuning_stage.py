@@ -169,6 +169,27 @@ def test_a_winner_without_an_instruction_has_no_vectors_to_train_and_the_run_say
     ).read_text(encoding="utf-8")
 
 
+def test_vectors_and_a_head_are_not_exported_together(
+    encoder_folder: Path, topics_rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"exports a prompt and no model, and head is 'labels'\. Leave head away"):
+        run(space_file(tmp_path, encoder_folder, topics_rows, method="vectors", head="labels"))
+
+
+def test_an_encoder_is_tuned_as_recommended_and_its_export_scores_the_same(
+    encoder_folder: Path, topics_rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    values = space_file(tmp_path, encoder_folder, topics_rows)
+    values["finetune"] = {"epochs": 3, "learning_rate": 1e-3}
+    result = run(values)
+    tuned, winner = result.values["tuned"], result.folder / "winner"
+    assert (tuned["method"], tuned["epoch"], tuned["helped"]) == ("full", 3, True)
+    assert {path.name for path in winner.iterdir() if path.is_dir()} == {"model", "tuned_prompt"}
+    assert "label_vectors.safetensors" in (winner / "README.md").read_text(encoding="utf-8")
+    found = predict(winner, result.folder / "test.jsonl", device="cpu")
+    assert found.value == pytest.approx(tuned["test"], abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("finetune", "error", "said"),
     [

@@ -19,7 +19,7 @@ __all__ = ["exported"]
 def exported(job: Job, winner: Candidate, verdict: Verdict, outcome: Mapping[str, Any] | None) -> None:
     """The winner, with what fine-tuning trained where it helped on dev."""
     config, model, folder = job.config, job.scorer.model, job.folder
-    helped = outcome is not None and outcome["epoch"] > 0
+    helped = outcome is not None and outcome["helped"]
     scores = {"baseline": verdict.baseline, "winner": verdict.winner}
     tuned_prompt = None
     if helped and outcome is not None:

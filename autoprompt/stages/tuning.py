@@ -11,6 +11,7 @@ from typing import Any
 from autoprompt import events
 from autoprompt.config import Config
 from autoprompt.data import Example
+from autoprompt.errors import ModelError
 from autoprompt.export import write_prompt
 from autoprompt.finetune import FinetuneOptions, Tuned, finetune, recommended
 from autoprompt.finetune.variants import variants
@@ -23,7 +24,7 @@ from autoprompt.stages.material import added_examples
 from autoprompt.stages.second import SecondScores, second_task
 from autoprompt.study import Candidate
 from autoprompt.tuning import exact_text_start
-from autoprompt.verdict import Cell, judge_parts
+from autoprompt.verdict import Cell, judge_parts, paired_interval
 
 __all__ = ["PROMPT", "finetune_options", "tuned"]
 
@@ -40,7 +41,13 @@ def finetune_options(config: Config, family: Family) -> FinetuneOptions | None:
     usual = recommended(family) if section.method == "auto" else FinetuneOptions(section.method)
     if "rank" in given:
         given.setdefault("alpha", 2 * given["rank"])
-    return replace(usual, **given | {"method": usual.method})
+    options = replace(usual, **given | {"method": usual.method})
+    if options.method == "vectors" and options.head != "none":
+        raise ModelError(
+            f"[finetune] method = 'vectors' exports a prompt and no model, and head is {options.head!r}. "
+            "Leave head away, or use the method lora or full."
+        )
+    return options
 
 
 def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
@@ -66,6 +73,7 @@ def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
     test = job.open_test("the fine-tuned model")
     outcomes = _on_test(job, baseline.prompt, winner.prompt, found, test)
     values = _values(job, found, outcomes["both"], second)
+    values["helped"] = found.epoch > 0 and not _worse_on_dev(job, winner.prompt, found)
     del found  # a large model is not held beside the next one
     if job.config.finetune.compare and baseline.prompt != winner.prompt:
         outcomes["tuning"] = _tuned_alone(job, baseline.prompt, test)
@@ -149,6 +157,15 @@ def _on_test(job: Job, baseline: Prompt, winner: Prompt, found: Tuned, test: Seq
     before, after = job.scorer.score([baseline, winner], test)
     [both] = job.scorer.using(found.model).score([found.prompt], test)
     return {"base": before.outcome, "prompt": after.outcome, "both": both.outcome}
+
+
+def _worse_on_dev(job: Job, winner: Prompt, found: Tuned) -> bool:
+    """Whether fine-tuning is certainly worse on dev than the winner alone, which was chosen there."""
+    metric, dev = job.scorer.metric, job.splits.dev
+    [before] = job.scorer.score([winner], dev)
+    [after] = job.scorer.using(found.model).score([found.prompt], dev)
+    low, high = paired_interval(metric, before.outcome, after.outcome, job.config.seed)
+    return high < 0 if metric.maximize else low > 0
 
 
 def _tuned_alone(job: Job, baseline: Prompt, test: Sequence[Example]) -> Outcome:
