@@ -11,6 +11,7 @@ setfit, and imports nothing of this project.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -33,10 +34,14 @@ def main() -> None:
 
 
 def _run(folder: str, given: dict[str, Any]) -> dict[str, Any]:
+    import datasets.fingerprint
     import setfit
     import transformers
     from datasets import Dataset
 
+    # names for its cache, which is not used here; hashing for them fails beside newer versions of dill
+    names = itertools.count()
+    datasets.fingerprint.Hasher.hash = classmethod(lambda cls, value: f"{next(names):016x}")
     transformers.utils.logging.set_verbosity_error()
     transformers.set_seed(given["seed"])
     model = _model(folder)
