@@ -3,11 +3,12 @@
     python tests/benchmarks/fewshot.py [--quick] [--out FILE] [--sets NAME ...] [--seeds N ...] [--methods NAME ...]
                                        [--setfit PYTHON] [--data FOLDER]
 
-The public sets run on all-MiniLM-L6-v2 (see tasks.py), the demo (`support`) on the embedded model. `effects`
-compares the options of fine-tuning, one at a time. Each method of each set and seed runs in a process of its own, one after the other, so that its seconds and
-its peak memory are its own. PYTHON is an interpreter that has setfit; without one the peer is left
-out. With --out, what an earlier call wrote there of other cells is kept. --quick takes one seed,
-the smaller sets, 500 test examples of each, and leaves the comparison of options out.
+The public sets run on all-MiniLM-L6-v2 (see tasks.py), the demo (`support`) on the embedded model. The
+method `effects` compares the options of fine-tuning, one at a time. Each method of each set and seed runs
+in a process of its own, one after the other, so that its seconds and its peak memory are its own. PYTHON
+is an interpreter that has setfit; without one the peer is left out. With --out, what an earlier call
+wrote there of other cells is kept. --quick takes one seed, the smaller sets, 500 test examples of each,
+and leaves the comparison of options out.
 """
 
 from __future__ import annotations
