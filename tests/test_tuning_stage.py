@@ -96,12 +96,9 @@ def test_the_result_and_the_report_tell_of_more_data_and_the_other_task(done: Re
     assert "## Fine-tuning from the winner" in report
 
 
-def test_no_checkpoint_stays_and_the_run_is_read_back(
-    done: Result, folder: Path, llama_folder: Path, topics_rows: list[dict[str, str]]
-) -> None:
+def test_no_checkpoint_stays(done: Result) -> None:
     assert not (done.folder / "checkpoints").exists()
-    values = json.loads((done.folder / "manifest.json").read_text(encoding="utf-8"))["settings"]
-    assert values["finetune"]["prompts"] == 2
+    assert {"adapter", "merged", "prompt"} <= {path.name for path in (done.folder / "tuning").iterdir()}
 
 
 PROGRAM = """
