@@ -36,7 +36,7 @@ from tasks import DATA, SEED, TASKS
 
 PARTS = ("replay", "live", "overhead")
 QUICK_TASKS = ("support", "sst2")
-QUICK_LIVE = Plan(seeds=2, full=17, dev=60, test=200)
+QUICK_LIVE = Plan(seeds=1, full=17, dev=60, test=200)
 QUICK_LONG = Long(trials=1000, seconds=45, least=200, real=32)
 
 Parts = dict[str, Any]
