@@ -19,7 +19,17 @@ from typing import Any
 
 from autoprompt.errors import DataError, nearest
 
-__all__ = ["DataOptions", "Example", "LockedSplit", "Splits", "fingerprint", "folded", "read_rows", "read_splits"]
+__all__ = [
+    "DataOptions",
+    "Example",
+    "LockedSplit",
+    "Splits",
+    "fields_of",
+    "fingerprint",
+    "folded",
+    "read_rows",
+    "read_splits",
+]
 
 Row = tuple[str, Mapping[str, Any]]  # (where it stands, its columns)
 SPLITS = ("train", "dev", "test")
@@ -128,6 +138,16 @@ def read_rows(path: Path) -> list[Row]:
     if not rows:
         raise DataError(f"{path} holds no examples; it needs one a line.")
     return rows
+
+
+def fields_of(place: str, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
+    """The texts of some columns of a row. Raises DataError, with the place, when it lacks one."""
+    missing = [name for name in names if row.get(name) is None]
+    if missing:
+        raise DataError(
+            f"{place}: there is no column {missing[0]!r}; it has {', '.join(row)}.{nearest(missing[0], row)}"
+        )
+    return {name: str(row[name]).strip() for name in names}
 
 
 def _jsonl(path: Path, text: str) -> list[Row]:

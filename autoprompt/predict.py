@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from autoprompt.data import Example, read_rows
+from autoprompt.data import Example, fields_of, read_rows
 from autoprompt.errors import DataError, ExportError, nearest
 from autoprompt.export import read_export
 from autoprompt.finetune import load_tuned
@@ -69,15 +69,11 @@ def _family(name: str) -> Any:
 def _example(
     number: int, place: str, row: Any, fields: tuple[str, ...], label: str | None, labels: tuple[str, ...]
 ) -> Example:
-    missing = [f for f in fields if row.get(f) is None]
-    if missing:
-        raise DataError(
-            f"{place}: there is no column {missing[0]!r}; it has {', '.join(row)}.{nearest(missing[0], row)}"
-        )
+    shown = fields_of(place, row, fields)
     found = labels[0] if label is None else str(row[label]).strip()
     if found not in labels:
         raise DataError(f"{place}: the label is {found!r}; allowed are {', '.join(labels)}.{nearest(found, labels)}")
-    return Example(number, {f: str(row[f]).strip() for f in fields}, found)
+    return Example(number, shown, found)
 
 
 def _answer(outcome: Outcome, at: int) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from autoprompt import events
-from autoprompt.data import Example, read_rows
-from autoprompt.errors import DataError, ModelError, nearest
+from autoprompt.data import Example, fields_of, read_rows
+from autoprompt.errors import ModelError
 from autoprompt.finetune.unlabelled import PseudoOptions, pseudo_labelled
 from autoprompt.finetune.writing import WritingOptions, written_examples
 from autoprompt.prompt import Prompt
@@ -51,15 +51,8 @@ def _unlabelled_texts(job: Job) -> list[Example]:
     """The rows of `[finetune] unlabelled`; what they may say of a label is not read. Raises DataError."""
     section, names = job.config.finetune, job.config.data.fields
     assert section.unlabelled is not None
-    found = []
-    for number, (place, row) in enumerate(read_rows(job.base / section.unlabelled)):
-        missing = [name for name in names if row.get(name) is None]
-        if missing:
-            raise DataError(
-                f"{place}: there is no column {missing[0]!r}; it has {', '.join(row)}.{nearest(missing[0], row)}"
-            )
-        found.append(Example(number, {name: str(row[name]).strip() for name in names}, ""))
-    return found
+    rows = read_rows(job.base / section.unlabelled)
+    return [Example(number, fields_of(place, row, names), "") for number, (place, row) in enumerate(rows)]
 
 
 def read_material(job: Job) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoprompt import events
-from autoprompt.data import Example, read_rows
+from autoprompt.data import Example, fields_of, read_rows
 from autoprompt.errors import DataError, nearest
 from autoprompt.metrics import load_metric
 from autoprompt.models import LanguageModel
@@ -51,14 +51,12 @@ def second_examples(job: Job) -> list[Example]:
         return []
     found = []
     for number, (place, row) in enumerate(read_rows(job.base / section.file)):
-        for name in (*section.fields, section.label):
-            if row.get(name) is None:
-                raise DataError(f"{place}: there is no column {name!r}; it has {', '.join(row)}.{nearest(name, row)}")
-        label = str(row[section.label]).strip()
+        fields = fields_of(place, row, (*section.fields, section.label))
+        label = fields[section.label]
         if label not in section.label_words:
             raise DataError(
                 f"{place}: the label is {label!r}; [finetune.second] label_words has "
                 f"{', '.join(section.label_words)}.{nearest(label, section.label_words)}"
             )
-        found.append(Example(number, {name: str(row[name]).strip() for name in section.fields}, label))
+        found.append(Example(number, {name: fields[name] for name in section.fields}, label))
     return found

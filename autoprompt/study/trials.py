@@ -202,12 +202,13 @@ class Trials:
         self._lanes[trial.number] = lane
         several = len(self.study.directions) > 1
         values = [lane.value, lane.size] if several else [lane.value]
-        if not complete and several:
+        if complete:
+            self._end(trial, TrialState.COMPLETE, values)
+        elif several:  # of a pruned trial with two objectives Optuna keeps no values
             self._end(trial, TrialState.PRUNED)
-            return
-        if not complete:  # whose value Optuna takes from the last report
+        else:  # its value is that of the last report
             self._storage.set_trial_intermediate_value(trial._trial_id, len(lane.evidence), lane.value)
-        self._end(trial, TrialState.COMPLETE if complete else TrialState.PRUNED, values)
+            self._end(trial, TrialState.PRUNED, values)
 
     def fail(self, trial: FrozenTrial, reason: str) -> None:
         """What a trial is told that could not be scored."""
