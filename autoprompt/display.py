@@ -113,7 +113,8 @@ class Display:
                 return Text.assemble(("locked test opened", "name"), f" ({event.reason}; time {event.times})")
             case events.EpochFinished():
                 start = "" if event.start == "winner" else f" from {event.start}"
-                return Text(f"epoch {event.epoch} of {event.epochs}{start}: loss {event.loss:.3f}, dev {event.dev:.4f}")
+                dev = "" if event.dev is None else f", dev {event.dev:.4f}"
+                return Text(f"epoch {event.epoch} of {event.epochs}{start}: loss {event.loss:.3f}{dev}")
             case events.ExamplesAdded():
                 return Text(f"examples added: {event.kept} {event.source}")
             case events.PartsCompared():

@@ -10,6 +10,8 @@
     ├── ResultsError   a results folder that is in use, of another run, or not writable
     └── ExportError    an exported folder that cannot be read back
 
+Beside it stands Halted, which is no error: a run's budget is spent, and what is under way is left.
+
 Every message says what was given, what is allowed and what to do. The command line prints it on
 one screen, without a traceback, and exits with 2.
 """
@@ -24,6 +26,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "ExportError",
+    "Halted",
     "MetricError",
     "ModelError",
     "PromptError",
@@ -35,6 +38,13 @@ __all__ = [
 
 class AutopromptError(Exception):
     """Anything that this package raises on purpose."""
+
+
+class Halted(BaseException):
+    """The work under way is to be left as it is: a deadline has come. Its text says why.
+
+    No Exception, so that nothing that records failures takes it for one.
+    """
 
 
 class ConfigError(AutopromptError):

@@ -169,12 +169,15 @@ class TestOpened(Event):
 
 @dataclass(frozen=True)
 class EpochFinished(Event):
-    """An epoch of fine-tuning; `start` is the prompt that it started from: "winner" or "your prompt"."""
+    """An epoch of fine-tuning; `start` is the prompt that it started from: "winner" or "your prompt".
+
+    dev: the score, None where dev was not scored.
+    """
 
     epoch: int
     epochs: int
     loss: float
-    dev: float
+    dev: float | None
     start: str = "winner"
 
 

@@ -173,7 +173,7 @@ def readings(course: Course, epoch: int) -> list[tuple[int, tuple[int, ...]]]:
 
 def test_prompts_take_turns(examples: list[Example]) -> None:
     third = dataclasses.replace(PROMPT, instruction="Say it.")
-    course = Course.of([PROMPT, OTHER, third], examples, False, 5, 0)
+    course = Course.of([PROMPT, OTHER, third], examples, FinetuneOptions(batch_size=5), 0)
     for epoch in (1, 2, 3):
         assert readings(course, epoch) == [(n, ((n + epoch) % 3,)) for n in range(24)]
     assert [len(step) for step in course.epoch(1)] == [5, 5, 5, 5, 4]
@@ -184,10 +184,12 @@ def test_prompts_take_turns(examples: list[Example]) -> None:
 def test_an_example_is_not_taught_under_a_prompt_that_shows_it(examples: list[Example]) -> None:
     shown = tuple(Demonstration(e.fields, e.label) for e in examples[:2])
     showing = dataclasses.replace(PROMPT, demonstrations=shown)
-    course = Course.of([showing, OTHER], examples, True, 8, 0)
+    course = Course.of([showing, OTHER], examples, FinetuneOptions(batch_size=8, consistency=1.0), 0)
     assert dict(readings(course, 1))[0] == (1, 1)
     assert Counter(p for _, p in readings(course, 2)[2:]) == {(0, 1): 11, (1, 0): 11}
-    both = Course.of([showing, dataclasses.replace(OTHER, demonstrations=shown)], examples, False, 8, 0)
+    both = Course.of(
+        [showing, dataclasses.replace(OTHER, demonstrations=shown)], examples, FinetuneOptions(batch_size=8), 0
+    )
     assert len(readings(both, 1)) == 22
 
 
@@ -403,3 +405,14 @@ def test_other_adapters_are_as_peft_has_them(
     assert (config.use_dora, config.use_rslora) == (adapter == "dora", adapter == "rslora")
     assert found.losses[0] < plain.losses[0] + 1.0
     assert not same(found, plain)
+
+
+def test_where_texts_are_contrasted_each_step_has_pairs_of_a_label(examples: list[Example]) -> None:
+    course = Course.of([PROMPT], examples, FinetuneOptions(batch_size=4, contrastive=1.0), 0)
+    assert course.epoch(1) != course.epoch(2)
+    for epoch in (1, 2):
+        steps = course.epoch(epoch)
+        assert sorted(r.example for step in steps for r in step) == list(range(len(examples)))
+        whole = [step for step in steps if len(step) == 4]
+        labels = [[examples[r.example].label for r in step] for step in whole]
+        assert all(step[0] == step[1] and step[2] == step[3] for step in labels)

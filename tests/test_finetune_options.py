@@ -15,6 +15,8 @@ from pupils import OPTIONS, OTHER, PROMPT, soft, topics, unscored
 from autoprompt.data import Example
 from autoprompt.errors import DataError, ModelError, PromptError
 from autoprompt.finetune import FinetuneOptions, finetune, require_tunable
+from autoprompt.finetune.options import class_temperature
+from autoprompt.finetune.record import Record
 from autoprompt.models import LanguageModel, load_model
 from autoprompt.prompt import Prompt
 
@@ -37,7 +39,7 @@ def examples(topics_rows: list[dict[str, str]]) -> list[Example]:
     [
         ({"method": "lroa"}, r"method is 'lroa'; allowed are lora, full, vectors\. Did you mean 'lora'\?$"),
         ({"adapter": "dorra"}, r"adapter is 'dorra'; allowed are lora, dora, rslora\. Did you mean 'dora'\?$"),
-        ({"precision": "float16"}, r"precision is 'float16'; allowed are auto, float32, bfloat16\. Did you mean 'bfloat16'\?$"),
+        ({"precision": "float16"}, r"precision is 'float16'; allowed are auto, fast, float32, bfloat16\. Did you mean 'bfloat16'\?$"),
         ({"class_weights": "even"}, r"class_weights is 'even'; allowed are none, balanced\.$"),
         ({"head": "label"}, r"head is 'label'; allowed are none, labels, regression\. Did you mean 'labels'\?$"),
         ({"optimizer": "adam_torch"}, r"optimizer is 'adam_torch'; allowed are .*sgd.* Did you mean 'adamw_torch'\?$"),
@@ -199,3 +201,25 @@ def test_nothing_is_printed(
     for options in ({}, {"gradient_checkpointing": True}, {"precision": "bfloat16"}):
         finetune(loaded["bert"], PROMPT, examples, unscored, dataclasses.replace(ONE, **options))  # type: ignore[arg-type]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_text_on_its_description_has_its_label_with_98_percent_at_the_temperature_of_the_classes() -> None:
+    for classes in (2, 4, 77):
+        cosines = torch.zeros(classes)
+        cosines[0] = 1.0
+        assert (cosines / class_temperature(classes)).softmax(0)[0] == pytest.approx(0.98)
+        assert FinetuneOptions(temperature="classes").settled(classes).temperature == class_temperature(classes)
+    assert FinetuneOptions(temperature=0.3).settled(77).temperature == 0.3
+
+
+@pytest.mark.parametrize(("epochs", "asked"), [(8, [2, 4, 6, 8]), (7, [2, 4, 6, 7]), (3, [1, 2, 3]), (1, [1])])
+def test_where_the_last_epoch_is_kept_dev_is_scored_after_each_quarter(epochs: int, asked: list[int]) -> None:
+    record = Record(epochs, 0, {}, [(0.0, 0.0)], last=True)
+    found = []
+    while not record.over:
+        if record.asks:
+            found.append(record.epoch + 1)
+        assert record.add(1.0, (0.5, -1.0) if record.asks else None)
+    assert found == asked
+    assert record.best == epochs
+    assert record.qualities[-1] is not None

@@ -164,7 +164,7 @@ class FinetuneSection(_Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     freeze_embeddings: bool | None = None
     head: Literal["none", "labels", "regression"] | None = None
-    temperature: Temperature | None = None
+    temperature: Temperature | Literal["classes"] | None = None
     train_vectors: bool | None = None
     epochs: Count | None = None
     steps: Count | None = None
@@ -181,7 +181,7 @@ class FinetuneSection(_Section):
     consistency: Annotated[float, Field(ge=0)] | None = None
     contrastive: Annotated[float, Field(ge=0)] | None = None
     gradient_checkpointing: bool | None = None
-    precision: Literal["auto", "float32", "bfloat16"] | None = None
+    precision: Literal["auto", "fast", "float32", "bfloat16"] | None = None
     prompts: Count = 1  # of the study's best, trained on side by side
     augment: list[Literal["demonstrations", "formats"]] = []
     variants: Count = 4  # prompts that augment makes

@@ -27,6 +27,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from autoprompt.errors import ResultsError
+from autoprompt.results import refused
+
 __all__ = ["Checkpoint", "Checkpoints"]
 
 _KEPT = 2
@@ -62,9 +65,24 @@ class Checkpoints:
         return self.folder / f"epoch-{epoch}"
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, whole or not at all, and let go of those that are not needed any more."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Write a checkpoint, whole or not at all, and let go of those that are not needed any more.
+
+        Raises ResultsError when the system refuses it, as on a full disk.
+        """
         part = self.folder / f"epoch-{checkpoint.epoch}.part"
+        try:
+            self._put(checkpoint, part)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(part, ignore_errors=True)  # a full disk gets its space back
+            told = refused(error, part)
+            if told is None:
+                raise
+            raise ResultsError(told) from error
+        self._tidy(checkpoint.epoch)
+
+    def _put(self, checkpoint: Checkpoint, part: Path) -> None:
+        """Write a checkpoint into `part`, through to the disk, and give it its name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         tensors = {_WEIGHTS: checkpoint.weights, _BEST: checkpoint.best, _OPTIMIZER: checkpoint.optimizer}
@@ -80,7 +98,6 @@ class Checkpoints:
         shutil.rmtree(self.path(checkpoint.epoch), ignore_errors=True)  # a damaged one of the same epoch
         part.rename(self.path(checkpoint.epoch))
         _flush(self.folder)
-        self._tidy(checkpoint.epoch)
 
     def latest(self) -> Checkpoint | None:
         """The last whole checkpoint of this run, or None."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from autoprompt.data import Example
 from autoprompt.errors import PromptError
+from autoprompt.finetune.options import FinetuneOptions
 from autoprompt.lesson import untaught
 from autoprompt.prompt import Prompt
 from autoprompt.soft import seed_of
@@ -30,7 +31,8 @@ class Course:
 
     allowed: of each example that is taught, the numbers of the prompts that do not show it, by the
     example's number. readings: how often an example is read in an epoch, 1 or 2. batch: readings of
-    a step.
+    a step. labels: of the examples, by number, where those of a label are read in pairs, so that a step
+    with fewer places than labels has texts that belong together; empty where each is drawn by itself.
 
     >>> course = Course({0: (0, 1), 1: (0, 1), 2: (1,)}, prompts=2, readings=1, batch=2, seed=0)
     >>> sorted((r.example, r.prompts) for step in course.epoch(1) for r in step)
@@ -42,9 +44,10 @@ class Course:
     readings: int
     batch: int
     seed: int
+    labels: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, prompts: Sequence[Prompt], examples: Sequence[Example], twice: bool, batch: int, seed: int) -> Course:
+    def of(cls, prompts: Sequence[Prompt], examples: Sequence[Example], options: FinetuneOptions, seed: int) -> Course:
         """The course of examples under prompts, each of which is not taught what it shows.
 
         Raises PromptError when the prompts are not for the same labels.
@@ -61,7 +64,8 @@ class Course:
             for number, example in enumerate(examples)
         }
         allowed = {number: may for number, may in allowed.items() if may}
-        return cls(allowed, len(prompts), 2 if twice else 1, batch, seed)
+        labels = {number: examples[number].label for number in allowed} if options.contrastive > 0 else {}
+        return cls(allowed, len(prompts), 2 if options.consistency > 0 else 1, options.batch_size, seed, labels)
 
     @property
     def steps(self) -> int:
@@ -75,9 +79,21 @@ class Course:
         not show it; a second reading is under the next one behind that.
         """
         numbers = list(self.allowed)
-        order = np.random.default_rng(seed_of(self.seed, "finetune order", number)).permutation(len(numbers))
-        found = [self._reading(numbers[at], at + number) for at in order.tolist()]
+        generator = np.random.default_rng(seed_of(self.seed, "finetune order", number))
+        order = generator.permutation(len(numbers)).tolist()
+        if self.labels:
+            pairs = self._pairs([numbers[at] for at in order])
+            places = {example: at for at, example in enumerate(numbers)}
+            order = [places[example] for at in generator.permutation(len(pairs)).tolist() for example in pairs[at]]
+        found = [self._reading(numbers[at], at + number) for at in order]
         return [found[start : start + self.batch] for start in range(0, len(found), self.batch)]
+
+    def _pairs(self, numbers: Sequence[int]) -> list[list[int]]:
+        """Examples in pairs of one label; what is left over of a label stands alone."""
+        by_label: dict[str, list[int]] = {}
+        for number in numbers:
+            by_label.setdefault(self.labels[number], []).append(number)
+        return [group[at : at + 2] for group in by_label.values() for at in range(0, len(group), 2)]
 
     def _reading(self, example: int, turn: int) -> Reading:
         may = set(self.allowed[example])

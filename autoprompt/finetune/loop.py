@@ -29,17 +29,17 @@ class _Keeper(TrainerCallback):
         loss = math.fsum(trainer.step_losses) / len(trainer.run.course.allowed)
         trainer.step_losses.clear()
         trainer.optimizer.eval()
-        quality = trainer.examined()
+        quality = trainer.examined() if record.asks else None
         if record.add(loss, quality):
             record.kept = trainer.run.pupil.snapshot()
-        if trainer.options.schedule == "reduce_lr_on_plateau":
+        if trainer.options.schedule == "reduce_lr_on_plateau" and quality is not None:
             trainer.lr_scheduler.step(-quality[1])
         if trainer.checkpoints is not None:
             if trainer.is_world_process_zero():
                 trainer.checkpoints.write(trainer.checkpoint(record))
             trainer.accelerator.wait_for_everyone()
         if trainer.is_world_process_zero():  # told when it can no longer be lost
-            trainer.run.listener(EpochFinished(record.epoch, record.epochs, loss, quality[0]))
+            trainer.run.listener(EpochFinished(record.epoch, record.epochs, loss, quality and quality[0]))
         control.should_training_stop = record.over
 
 

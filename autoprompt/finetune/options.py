@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal, NoReturn, get_args
 
 from autoprompt.errors import ModelError, nearest
@@ -17,13 +17,14 @@ __all__ = [
     "Precision",
     "Target",
     "Weighting",
+    "class_temperature",
     "recommended",
     "require_allowed",
 ]
 
 Method = Literal["lora", "full", "vectors"]
 Adapter = Literal["lora", "dora", "rslora"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "fast", "float32", "bfloat16"]
 Weighting = Literal["none", "balanced"]
 Head = Literal["none", "labels", "regression"]
 Keep = Literal["best", "last"]
@@ -58,12 +59,13 @@ class FinetuneOptions:
     epochs, learning_rate, weight_decay, optimizer and schedule (transformers' names), warmup (share
     of the steps), max_grad_norm (0: gradients are never clipped). batch_size: examples of one
     optimizer step. steps: the most of those; a training that would take more has fewer epochs. keep: "best"
-    ends with the epoch that scored best on dev, "last" with the last one, where dev is too small to choose by.
+    ends with the epoch that scored best on dev, "last" with the last one, where dev is too small to choose by; then
+    dev is scored after each quarter of the epochs only.
     patience: epochs without a better dev score before training stops; 0, or keep = "last", never stops.
     train_vectors: a soft prompt's vectors go on being trained. vector_rate: their learning rate,
     where it is another one. freeze_embeddings: with the method "full" the embeddings of tokens stay as they
     are. temperature: what log-likelihoods, or cosines, are divided by in training; the prompt that comes
-    out has it. None leaves that of the prompt.
+    out has it. None leaves that of the prompt; "classes" is for cosines: `class_temperature`.
 
     label_smoothing: the share of the target that all labels divide (Szegedy et al. 2016).
     class_weights: "balanced" weighs an example by 1 / (classes x share of its class). consistency:
@@ -74,10 +76,10 @@ class FinetuneOptions:
     description's and is trained; "regression" one that is fitted to the tuned embeddings by logistic
     regression, in every epoch and at the end (SetFit, Tunstall et al. 2022). contrastive, and its
     temperature: weight of a supervised contrastive loss over the texts and descriptions of a batch
-    (Khosla et al. 2020).
+    (Khosla et al. 2020), in which the examples of a class come in pairs.
 
     precision: "bfloat16" computes in it by autocast, weights that are trained stay float32; "auto" does
-    so where the model was loaded in 16 bits. micro_tokens: padded tokens of one pass with gradients,
+    so where the model was loaded in 16 bits, "fast" also where the device computes faster in it. micro_tokens: padded tokens of one pass with gradients,
     halved when memory runs out. gradient_checkpointing: activations are computed twice, not kept.
 
     Raises ModelError when a value is not allowed.
@@ -100,7 +102,7 @@ class FinetuneOptions:
     train_vectors: bool = True
     vector_rate: float | None = None
     freeze_embeddings: bool = False
-    temperature: float | None = None
+    temperature: float | Literal["classes"] | None = None
     optimizer: str = "adamw_torch"
     schedule: str = "linear"
     max_grad_norm: float = 1.0
@@ -126,9 +128,11 @@ class FinetuneOptions:
             value = getattr(self, name)
             if not _is(value, int | float) or not (0 <= value < 1 or (whole and value == 1)):
                 _refuse(name, value, "from 0 to 1" if whole else "from 0 to below 1")
-        for name in (*_ABOVE, *(name for name in _MAYBE if getattr(self, name) is not None)):
-            if not _is(getattr(self, name), int | float) or not 0 < getattr(self, name) < math.inf:
-                _refuse(name, getattr(self, name), "a finite number above 0")
+        numbers = [*_ABOVE, *(name for name in _MAYBE if getattr(self, name) is not None)]
+        for name in [name for name in numbers if (name, getattr(self, name)) != ("temperature", "classes")]:
+            value = getattr(self, name)
+            if not _is(value, int | float) or not 0 < value < math.inf:
+                _refuse(name, value, "a finite number above 0")
         for name in _FROM:
             if not _is(getattr(self, name), int | float) or not 0 <= getattr(self, name) < math.inf:
                 _refuse(name, getattr(self, name), "a finite number from 0")
@@ -141,6 +145,17 @@ class FinetuneOptions:
                 "Give train_vectors = true, or the method lora or full."
             )
 
+    def settled(self, classes: int) -> FinetuneOptions:
+        """The same for a number of classes, the temperature as a number."""
+        return replace(self, temperature=class_temperature(classes)) if self.temperature == "classes" else self
+
+
+def class_temperature(classes: int) -> float:
+    """The temperature of cosines at which a text that is one with its label's description, and at right angles to
+    all others, has that label with probability 0.98; a single one would ask for too little of two classes or too
+    much of many."""
+    return 1 / math.log(max(1, classes - 1) * 0.98 / 0.02)
+
 
 def recommended(family: Family) -> FinetuneOptions:
     """What is good for a family of models where nothing else is known.
@@ -152,7 +167,8 @@ def recommended(family: Family) -> FinetuneOptions:
         return FinetuneOptions()
     return FinetuneOptions(
         "full", epochs=20, steps=160, learning_rate=3e-5, batch_size=32, keep="last", freeze_embeddings=True,
-        temperature=0.2, contrastive=1.0, contrastive_temperature=0.2, head="regression",
+        temperature="classes", contrastive=1.0, contrastive_temperature=0.1, head="regression",
+        precision="fast",
     )  # fmt: skip
 
 

@@ -18,14 +18,14 @@ Quality = tuple[float, float]  # what is better is greater: (metric, minus the l
 @dataclass(eq=False)
 class Record:
     """epochs: the most there can be. patience: see `FinetuneOptions`. qualities: on dev, of epoch 0 and
-    each one since. losses: the mean training loss of each epoch. best: the first epoch of the
+    each one since, None where dev was not scored. losses: the mean training loss of each epoch. best: the first epoch of the
     greatest quality, or with `last` the latest; and kept what was trained by then.
     """
 
     epochs: int
     patience: int
     kept: Mapping[str, Tensor]
-    qualities: list[Quality] = field(default_factory=list)
+    qualities: list[Quality | None] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     best: int = 0
     last: bool = False
@@ -40,22 +40,29 @@ class Record:
         """Whether training ends here."""
         return self.epoch >= self.epochs or 0 < self.patience <= self.epoch - self.best
 
-    def add(self, loss: float, quality: Quality) -> bool:
+    @property
+    def asks(self) -> bool:
+        """Whether dev is to be scored after the epoch that is just over, which is not added yet."""
+        quarter = -(-self.epochs // 4)
+        return not self.last or (self.epoch + 1) % quarter == 0 or self.epoch + 1 == self.epochs
+
+    def add(self, loss: float, quality: Quality | None) -> bool:
         """Note an epoch; whether it is the best one so far, whose weights are then to be kept."""
         self.losses.append(loss)
         self.qualities.append(quality)
-        if self.last or quality > self.qualities[self.best]:
+        best = self.qualities[self.best]
+        if self.last or (quality is not None and (best is None or quality > best)):
             self.best = self.epoch
             return True
         return False
 
     def state(self) -> dict[str, Any]:
         """Everything but the weights, as JSON has it."""
-        return {"qualities": [list(q) for q in self.qualities], "losses": list(self.losses), "best": self.best}
+        return {"qualities": [q and list(q) for q in self.qualities], "losses": list(self.losses), "best": self.best}
 
     def resume(self, found: Checkpoint) -> None:
         """Go on from a checkpoint; what was kept of epoch 0 is what this process began with."""
-        self.qualities = [(float(metric), float(loss)) for metric, loss in found.state["qualities"]]
+        self.qualities = [q and (float(q[0]), float(q[1])) for q in found.state["qualities"]]
         self.losses = [float(loss) for loss in found.state["losses"]]
         self.best = int(found.state["best"])
         if self.best > 0:

@@ -69,11 +69,12 @@ def finetune(
     from autoprompt.finetune.loop import train  # here: transformers' Trainer is slow to import
     from autoprompt.finetune.trainer import Run
 
+    options = options.settled(len(prompt.labels))
     given = [_taught(one, options) for one in (prompt, *others)]
     prompts = list({one.fingerprint: one for one in given}.values())
     with undisturbed(model.device), _as_before(model):
         pupil = pupil_of(model, prompts[0], options, seed)
-        course = Course.of(prompts, examples, options.consistency > 0, options.batch_size, seed)
+        course = Course.of(prompts, examples, options, seed)
         if options.steps is not None:
             options = dataclasses.replace(options, epochs=max(1, min(options.epochs, options.steps // course.steps)))
         kind = Contrast if options.contrastive > 0 else Objective
@@ -102,7 +103,7 @@ def finetune(
 
 def _taught(prompt: Prompt, options: FinetuneOptions) -> Prompt:
     """A prompt as it is trained and read afterwards."""
-    if options.temperature is not None:
+    if isinstance(options.temperature, float | int):
         prompt = dataclasses.replace(prompt, temperature=options.temperature)
     if options.head == "regression":  # which has its own prior of the labels
         prompt = dataclasses.replace(prompt, calibration="none")

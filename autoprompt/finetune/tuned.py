@@ -26,7 +26,8 @@ class Tuned:
 
     model: the family's model with trained weights; the one it came from is left as it was.
     prompt: the prompt, its vectors trained on if it is soft. epoch: which epoch was best; 0 means
-    that training did not help. qualities: (dev metric, minus dev loss) after each epoch, from 0.
+    that training did not help. qualities: (dev metric, minus dev loss) after each epoch, from 0, None where
+    dev was not scored. quality: that of `epoch`.
     tokens: trained on, over all epochs. losses: the mean training loss of each epoch. adapter:
     peft's wrapper of the network, or None.
     """
@@ -35,10 +36,16 @@ class Tuned:
     prompt: Prompt
     method: str
     epoch: int
-    qualities: tuple[Quality, ...]
+    qualities: tuple[Quality | None, ...]
     tokens: int = 0
     adapter: Any = field(default=None, repr=False)
     losses: tuple[float, ...] = ()
+
+    @property
+    def quality(self) -> Quality:
+        found = self.qualities[self.epoch]
+        assert found is not None  # the first, the last and the best are scored
+        return found
 
     def save(self, folder: Path) -> None:
         """Write the adapter in peft's layout, the whole model in transformers' layout, or the vectors alone.

@@ -203,10 +203,20 @@ def undisturbed(device: torch.device) -> Iterator[None]:
 
 def reads_bfloat16(model: LanguageModel, options: FinetuneOptions) -> bool:
     """Whether passes with gradients are computed in bfloat16."""
-    if options.precision != "auto":
+    if options.precision in {"float32", "bfloat16"}:
         return options.precision == "bfloat16"
+    if options.precision == "fast" and _has_bfloat16(model.device):
+        return True
     able = model.device.type != "cuda" or torch.cuda.is_bf16_supported()
     return model.dtype in {torch.bfloat16, torch.float16} and able
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies in bfloat16 by its own instructions, which others imitate slowly."""
+    if device.type == "cpu":
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public names for them
+        return any(getattr(torch.cpu, name, bool)() for name in checks)
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def fingerprint_of(model: LanguageModel) -> str:

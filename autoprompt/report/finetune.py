@@ -103,5 +103,6 @@ def _curve(start: str, epochs: Sequence[Record]) -> str:
     ]
     for event in epochs:
         length = max(1, round(_WIDTH * event["loss"] / most)) if event["loss"] > 0 else 0
-        lines.append(f"| {event['epoch']} | {event['dev']:.4f} | {event['loss']:.4f} | {chr(0x2588) * length} |")
+        dev = "–" if event["dev"] is None else f"{event['dev']:.4f}"
+        lines.append(f"| {event['epoch']} | {dev} | {event['loss']:.4f} | {chr(0x2588) * length} |")
     return "\n".join(lines)

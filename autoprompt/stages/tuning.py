@@ -182,11 +182,11 @@ def _tuned_alone(job: Job, baseline: Prompt, test: Sequence[Example]) -> Outcome
 def _values(job: Job, found: Tuned, outcome: Outcome, second: SecondScores | None) -> dict[str, Any]:
     sign = 1 if job.scorer.metric.maximize else -1
     return {
-        "dev": sign * found.qualities[found.epoch][0],
+        "dev": sign * found.quality[0],
         "test": job.scorer.metric(outcome),
         "method": found.method,
         "epoch": found.epoch,
-        "dev_by_epoch": [sign * value for value, _ in found.qualities],
+        "dev_by_epoch": [None if q is None else sign * q[0] for q in found.qualities],
         "loss_by_epoch": list(found.losses),
         "second": None if second is None else asdict(second),
     }

@@ -164,7 +164,7 @@ def _tuned(
     began = time.perf_counter()
     tuned = finetune(shots.model, prompt, shots.train, evaluate, options, seed, others=others)
     seconds = before + time.perf_counter() - began
-    about = {"epoch": tuned.epoch, "dev": tuned.qualities[tuned.epoch][0]}
+    about = {"epoch": tuned.epoch, "dev": tuned.quality[0]}
     return _measured(shots, tuned.model, tuned.prompt, seconds, about)
 
 
