@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from autoprompt.config import data_options, read_config, require_words
 from autoprompt.data import read_splits
@@ -10,9 +12,12 @@ from autoprompt.data import read_splits
 __all__ = ["check"]
 
 
-def check(file: Path) -> str:
-    """What a run of the file would do, in a few lines. Raises what a run would raise before its model."""
-    config = read_config(file)
+def check(file: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """What a run of the file would do, in a few lines. Raises what a run would raise before its model.
+
+    changes: keys by section that override the file's.
+    """
+    config = read_config(file, changes=changes)
     splits = read_splits(data_options(config, file.parent), config.seed)
     require_words(config, splits.labels)
     space = config.space

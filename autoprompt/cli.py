@@ -1,20 +1,26 @@
 """The verbs of the command line.
 
     autoprompt check FILE        read a space file and its data; say all that is wrong
+    autoprompt plan FILE         what a run would take: time by stage, trials, memory, disk
     autoprompt run FILE          search, confirm, judge, fine-tune, export
+    autoprompt status DIR        where a run stands, from another shell
     autoprompt predict DIR FILE  score new rows with an exported winner
     autoprompt report DIR        the report of a run, from its journal
 
-Exit codes: 0 done, 2 something given cannot be used, 130 stopped by Ctrl-C.
+Exit codes: 0 done, also where a budget ended the search; 2 something given cannot be used, or the run failed;
+3 asked to stop once (Ctrl-C, SIGTERM), and done with what there was; 130 and 143 stopped at once by the second
+Ctrl-C or SIGTERM. After 2, 130 and 143 the same command goes on from the last finished trial.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from autoprompt.errors import AutopromptError
 
@@ -31,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print_error(str(error))
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("\nStopped. The same command goes on from here; finished trials are kept.", file=sys.stderr)
-        return 130
+        return 143 if str(stopped) == "SIGTERM" else 130
     except BrokenPipeError:
         sys.stderr.close()
         return 0
@@ -47,11 +53,21 @@ def _parser() -> argparse.ArgumentParser:
     check = verbs.add_parser("check", help="read a space file and its data; say all that is wrong")
     check.add_argument("file", type=Path, help="a space file (TOML)")
     check.set_defaults(verb=_check)
+    plan = verbs.add_parser("plan", help="what a run would take: time by stage, trials, memory, disk")
+    plan.add_argument("file", type=Path, help="a space file (TOML)")
+    _add_budget(plan)
+    plan.set_defaults(verb=_plan)
     run = verbs.add_parser("run", help="search, confirm, judge, fine-tune, export")
     run.add_argument("file", type=Path, help="a space file (TOML)")
     run.add_argument("--name", help="name of the run, instead of the file's")
     run.add_argument("--results", type=Path, help="folder of the results, instead of the file's")
+    _add_budget(run)
+    run.add_argument("--notify", metavar="COMMAND", help="run this command at the end, with AUTOPROMPT_… set")
+    run.add_argument("--extend", action="store_true", help="search on where the run is finished")
     run.set_defaults(verb=_run)
+    status = verbs.add_parser("status", help="where a run stands")
+    status.add_argument("folder", type=Path, help="results/NAME")
+    status.set_defaults(verb=_status)
     predict = verbs.add_parser("predict", help="score new rows with an exported winner")
     predict.add_argument("folder", type=Path, help="results/NAME/winner")
     predict.add_argument("file", type=Path, help="rows to score (.jsonl, .csv, .tsv)")
@@ -65,6 +81,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hours", type=float, help="end after so many hours, earlier parts of the run included")
+    parser.add_argument("--until", metavar="HH:MM", help='end at this time, or at a date ("2026-11-26 07:00")')
+    parser.add_argument("--trials", type=int, help="prompts to score")
+    parser.add_argument("--tokens", type=int, help="tokens that the search may read")
+
+
+def _changes(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What the command line says in place of the file, by section."""
+    budget = {name: getattr(options, name) for name in ("hours", "until", "tokens")}
+    budget["notify"] = shlex.split(getattr(options, "notify", None) or "") or None
+    found = {"budget": budget, "study": {"trials": options.trials}}
+    kept = {section: {k: v for k, v in keys.items() if v is not None} for section, keys in found.items()}
+    return {section: keys for section, keys in kept.items() if keys}
+
+
 def _check(options: argparse.Namespace) -> int:
     from autoprompt.check import check
 
@@ -72,17 +104,58 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
+def _plan(options: argparse.Namespace) -> int:
+    from autoprompt.check import check
+    from autoprompt.display import Display
+
+    check(options.file, _changes(options))
+    with Display() as display:
+        from autoprompt.preview import preview
+
+        preview(options.file, display, _changes(options))
+    return 0
+
+
 def _run(options: argparse.Namespace) -> int:
     from autoprompt.check import check
     from autoprompt.display import Display
 
-    check(options.file)  # what is wrong is said before torch is loaded
-    with Display() as display:
-        from autoprompt.run import run
+    changes = _changes(options)
+    check(options.file, changes)  # what is wrong is said before torch is loaded
+    outcome = "stopped"
+    try:
+        with Display() as display:
+            from autoprompt.run import run
 
-        result = run(options.file, options.name, options.results, display)
+            result = run(options.file, options.name, options.results, display, changes, extend=options.extend)
+        outcome = str(result.values["sentence"])
+    except AutopromptError as error:
+        outcome = str(error)
+        raise
+    finally:
+        _notify(options.file, changes, outcome)
     print(f"report: {result.folder / 'report.md'}")
     print(f"winner: {result.folder / 'winner'}")
+    return 3 if result.values["stopped"] else 0
+
+
+def _notify(file: Path, changes: dict[str, dict[str, Any]], outcome: str) -> None:
+    """Run the user's command, where there is one."""
+    from autoprompt.config import read_config
+    from autoprompt.notify import notify
+
+    config = read_config(file, file.parent, changes)
+    if config.budget.notify:
+        trouble = notify(config.budget.notify, {"name": config.name, "outcome": outcome})
+        if trouble:
+            print(trouble, file=sys.stderr)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from autoprompt.report import write_status
+    from autoprompt.results import is_held, read_journal
+
+    sys.stdout.write(write_status(read_journal(options.folder / "events.jsonl"), is_held(options.folder)))
     return 0
 
 

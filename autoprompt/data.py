@@ -147,7 +147,12 @@ def fields_of(place: str, row: Mapping[str, Any], names: Sequence[str]) -> dict[
         raise DataError(
             f"{place}: there is no column {missing[0]!r}; it has {', '.join(row)}.{nearest(missing[0], row)}"
         )
-    return {name: str(row[name]).strip() for name in names}
+    return {name: _whole(str(row[name]).strip()) for name in names}
+
+
+def _whole(text: str) -> str:
+    """The text with a question mark for each half of a character, which JSON can hold and no file can."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _jsonl(path: Path, text: str) -> list[Row]:
@@ -195,7 +200,7 @@ def _value(place: str, row: Mapping[str, Any], column: str) -> str:
     text = str(value).strip()
     if not text:
         raise DataError(f"{place}: column {column!r} is empty. Fill it or remove the row.")
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return _whole(text)
 
 
 def _examples(rows: Sequence[Row], options: DataOptions) -> list[Example]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -21,6 +22,7 @@ __all__ = ["THEME", "Display", "print_error"]
 
 THEME = Theme({"good": "bold green", "bad": "bold red", "quiet": "dim", "number": "cyan", "name": "bold"})
 KINDS = ("baseline", "discrete", "soft")
+MINUTE = 60.0  # seconds between two lines where there is no terminal
 
 
 @dataclass
@@ -42,33 +44,55 @@ class _State:
     tokens: int = 0
     seconds: float = 0.0
     best: dict[str, float] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
+    ends: float = 0.0  # by the plan, on the monotonic clock
 
 
 class Display:
     """A listener; a context manager around a run.
 
     With a terminal: stage, trials dropped and failed, best dev score by kind, tokens a second, time
-    left. Without one: a line for each thing that a log should hold, at most one every ten trials.
+    left. Without one: a line for each thing that a log should hold, at most one every ten trials, and one
+    a minute that says where the run stands.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(theme=THEME, highlight=False)
         self.state = _State()
         self._live: Live | None = None
+        self._ended = threading.Event()
 
     def __enter__(self) -> Display:
         if self.console.is_terminal:
             self._live = Live(get_renderable=self.view, console=self.console, refresh_per_second=4, transient=True)
             self._live.start()
+        else:
+            self._ended.clear()
+            threading.Thread(target=self._tick, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def _tick(self) -> None:
+        while not self._ended.wait(MINUTE):
+            self.console.print(self.line(), soft_wrap=True)
+
+    def line(self) -> Text:
+        """Where the run stands, on one line."""
+        state = self.state
+        best = ", ".join(f"{kind} {state.best[kind]:.4f}" for kind in KINDS if kind in state.best)
+        said = f"{time.strftime('%H:%M')} {state.stage}: {self._trials()}" + (f", best {best}" if best else "")
+        left = f", about {_span(state.ends - time.monotonic())} left" if state.ends > time.monotonic() else ""
+        return Text(said + left, "quiet")
+
+    def _trials(self) -> str:
+        of = f" of {self.state.trials}" if self.state.trials < events.UNBOUNDED else ""
+        return f"{self.state.reached}{of} trials"
 
     def __call__(self, event: events.Event) -> None:
         """Hear an event."""
@@ -84,7 +108,8 @@ class Display:
                 state.name, state.metric, state.maximize = event.name, event.metric, event.maximize
                 state.trials = event.trials
                 again = " (resumed)" if event.resumed else ""
-                about = f": metric {event.metric}, {event.trials} trials, seed {event.seed}"
+                trials = f"{event.trials} trials, " if event.trials < events.UNBOUNDED else ""
+                about = f": metric {event.metric}, {trials}seed {event.seed}"
                 return Text.assemble((event.name, "name"), again, about)
             case events.ModelLoaded():
                 size = f"{event.parameters / 1e6:.1f} M parameters"
@@ -93,6 +118,9 @@ class Display:
                 sizes = f"{event.train} train, {event.dev} dev, {event.test} locked test examples"
                 removed = f", {event.duplicates_removed} duplicates removed" if event.duplicates_removed else ""
                 return Text(f"data: {sizes}, {len(event.labels)} labels{removed}")
+            case events.PlanMade():
+                state.ends = time.monotonic() + event.ends
+                return Group(*map(Text, _plan(event)))
             case events.StageStarted():
                 state.stage, state.stage_began = event.stage, time.monotonic()
             case events.StageFinished():
@@ -164,7 +192,7 @@ class Display:
         table.add_row(
             "trials",
             Text(
-                f"{state.reached} of {state.trials}, {state.dropped} dropped early, {state.failed} failed, "
+                f"{self._trials().removesuffix(' trials')}, {state.dropped} dropped early, {state.failed} failed, "
                 f"{state.evaluations:,} evaluations"
             ),
         )
@@ -181,10 +209,34 @@ class Display:
         if not state.seconds:
             return "not known yet"
         text = f"{state.tokens / state.seconds:,.0f} tokens/s"
-        if state.stage == "search" and state.told:
+        if state.stage == "search" and state.told and state.trials < events.UNBOUNDED:
             left = (time.monotonic() - state.stage_began) / state.told * max(0, state.trials - state.reached)
-            text += f", about {left:.0f} s left in this stage"
+            text += f", about {_span(left)} left in this stage"
         return text
+
+
+def _plan(event: events.PlanMade) -> list[str]:
+    """What a run expects to take, in two lines."""
+    stages = ", ".join(f"{stage} {_span(seconds)}" for stage, seconds in event.seconds.items() if seconds >= 1)
+    end = time.strftime("%a %H:%M", time.localtime(time.time() + event.ends))
+    trials = "" if event.trials >= events.UNBOUNDED else f"about {event.trials:,} trials; "
+    short = "" if event.disk < event.disk_free else f", and only {_size(event.disk_free)} are free"
+    return [
+        f"plan: {trials}{stages or 'a moment'}; done by {end}",
+        f"plan: {event.example_ms:.3g} ms an example, memory {_size(event.memory)}, disk {_size(event.disk)}{short}",
+    ]
+
+
+def _span(seconds: float) -> str:
+    """12 s, 3 min, 2 h 05 min."""
+    if seconds < 100:
+        return f"{max(0.0, seconds):.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _verdict(event: events.VerdictReached, metric: str) -> RenderableType:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 __all__ = [
+    "UNBOUNDED",
     "BatchPlanned",
     "Confirmed",
     "DataRead",
@@ -18,9 +19,11 @@ __all__ = [
     "Event",
     "ExamplesAdded",
     "Listener",
+    "Listeners",
     "ModelLoaded",
     "Notice",
     "PartsCompared",
+    "PlanMade",
     "RunFinished",
     "RunStarted",
     "SecondTask",
@@ -33,6 +36,9 @@ __all__ = [
     "WinnerChosen",
     "silent",
 ]
+
+
+UNBOUNDED = 1_000_000  # trials of a search that something else ends
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,23 @@ class DataRead(Event):
     test: int
     labels: tuple[str, ...]
     duplicates_removed: int
+
+
+@dataclass(frozen=True)
+class PlanMade(Event):
+    """What a run expects to take, from a measurement of its first seconds.
+
+    trials: to expect; example_ms: to score one example; seconds: by stage, in their order. memory, disk:
+    bytes. ends: when, in seconds from now, by its budget or by itself.
+    """
+
+    trials: int
+    example_ms: float
+    seconds: dict[str, float]
+    memory: int
+    disk: int
+    disk_free: int
+    ends: float
 
 
 @dataclass(frozen=True)
@@ -236,6 +259,21 @@ class RunFinished(Event):
 
 
 Listener = Callable[[Event], None]
+
+
+class Listeners:
+    """Listeners as one, told in their order."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = list(listeners)
+
+    def __call__(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    def also(self, listener: Listener) -> None:
+        """From now on tell another one, after the others."""
+        self._listeners.append(listener)
 
 
 def silent(event: Event) -> None:

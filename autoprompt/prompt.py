@@ -12,12 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import jinja2
-import jinja2.meta
-import jinja2.sandbox
-
 from autoprompt.demonstrations import Demonstration, Retrieval
 from autoprompt.errors import ExportError, PromptError
+from autoprompt.template import compiled, quoted
 
 if TYPE_CHECKING:
     from autoprompt.soft import Array
@@ -43,16 +40,6 @@ FORMAT = "autoprompt.prompt/1"
 # Private-use characters stand for the answer and for the soft vectors while a template renders.
 _ANSWER, _VECTORS = "\ue0a1", "\ue0a2"
 VECTORS_FILE = "vectors.safetensors"  # beside prompt.json
-# what a template that compiles can still do wrong when it is rendered
-_RENDERING = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs without content of Zhao et al. 2021
 
 
@@ -84,43 +71,23 @@ class Rendered:
     slot: int | None = None
 
 
-@functools.cache
-def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
-    return jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-
-
-@functools.lru_cache(maxsize=4096)
-def _compiled(template: str) -> tuple[jinja2.Template, frozenset[str]]:
-    try:
-        names = jinja2.meta.find_undeclared_variables(_environment().parse(template))
-        return _environment().from_string(template), frozenset(names)
-    except (jinja2.TemplateError, RecursionError) as error:
-        raise PromptError(
-            f"The template {_shown(template)} is not valid Jinja: {getattr(error, 'message', error)}."
-        ) from None
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "...")
-
-
 def check_template(template: str, fields: Sequence[str]) -> None:
     """Raise PromptError when a template does not compile, or does not place each thing it should.
 
     It must name {{ label }} and at least one input field, and nothing but the fields, `label`
     and `instruction`.
     """
-    names = _compiled(template)[1]
+    names = compiled(template).names
     allowed = {*fields, "label", "instruction"}
     strange = sorted(names - allowed)
     if strange:
         raise PromptError(
-            f"The template {_shown(template)} names {{{{ {strange[0]} }}}}; allowed are {', '.join(sorted(allowed))}."
+            f"The template {quoted(template)} names {{{{ {strange[0]} }}}}; allowed are {', '.join(sorted(allowed))}."
         )
     if "label" not in names:
-        raise PromptError(f"The template {_shown(template)} has no {{{{ label }}}}: the answer has no place.")
+        raise PromptError(f"The template {quoted(template)} has no {{{{ label }}}}: the answer has no place.")
     if not names & set(fields):
-        raise PromptError(f"The template {_shown(template)} shows no input field; it needs one of {', '.join(fields)}.")
+        raise PromptError(f"The template {quoted(template)} shows no input field; it needs one of {', '.join(fields)}.")
     Prompt(template, {"a": "a", "b": "b"}).render(dict.fromkeys(fields, "x"))
 
 
@@ -158,7 +125,7 @@ class Prompt:
     def __post_init__(self) -> None:
         object.__setattr__(self, "label_words", MappingProxyType(dict(self.label_words)))
         object.__setattr__(self, "demonstrations", tuple(self.demonstrations))
-        _compiled(self.template)
+        compiled(self.template)
         if len(self.label_words) < 2:
             raise PromptError(f"A prompt needs at least two label words; it has {dict(self.label_words)}.")
         if self.calibration not in get_args(Calibration):
@@ -192,18 +159,14 @@ class Prompt:
 
     def _block(self, fields: Mapping[str, str]) -> tuple[str, str]:
         """One block, split at the answer."""
-        template, names = _compiled(self.template)
+        template = compiled(self.template)
         clean = {k: v.replace(_ANSWER, "\ufffd").replace(_VECTORS, "\ufffd") for k, v in fields.items()}
         values = {**clean, "label": _ANSWER}
-        if "instruction" in names:
+        if "instruction" in template.names:
             values["instruction"] = self.instruction.replace(_ANSWER, "\ufffd").replace(_VECTORS, "\ufffd")
-        try:
-            text = template.render(values)
-        except _RENDERING as error:
-            raise PromptError(f"The template {_shown(self.template)} cannot be rendered: {error}.") from None
-        before, found, after = text.partition(_ANSWER)
+        before, found, after = template.render(values).partition(_ANSWER)
         if not found or _ANSWER in after:
-            raise PromptError(f"The template {_shown(self.template)} must show {{{{ label }}}} exactly once.")
+            raise PromptError(f"The template {quoted(self.template)} must show {{{{ label }}}} exactly once.")
         return before, after
 
     def render(self, fields: Mapping[str, str]) -> Rendered:
@@ -217,7 +180,7 @@ class Prompt:
 
     def _rendered(self, fields: Mapping[str, str], retrieved: Sequence[str]) -> Rendered:
         parts = []
-        if self.instruction and "instruction" not in _compiled(self.template)[1]:
+        if self.instruction and "instruction" not in compiled(self.template).names:
             parts.append(self.instruction)
         parts += [*map(self._shown, self.demonstrations), *retrieved]
         before, tail = self._block(fields)
@@ -233,7 +196,7 @@ class Prompt:
     @property
     def fields(self) -> tuple[str, ...]:
         """The input fields that the template shows, sorted."""
-        return tuple(sorted(_compiled(self.template)[1] - {"label", "instruction"}))
+        return tuple(sorted(compiled(self.template).names - {"label", "instruction"}))
 
     def content_free(self) -> list[dict[str, str]]:
         """The inputs without content, for calibration: each field is "N/A", empty, "[MASK]" in turn."""
@@ -314,6 +277,8 @@ class Prompt:
                         f"The vectors' position is {value['soft']['position']!r}; "
                         f"allowed are {', '.join(get_args(Position))}."
                     )
+                if strange := set(value["soft"]) - {"position", "vectors", "size"}:
+                    raise ExportError(f"The prompt's vectors have the part {min(strange)!r}, which is not known.")
                 soft = SoftPart(vectors, value["soft"]["position"])
             prompt = cls(
                 template=_text(value, "template"),
@@ -330,7 +295,7 @@ class Prompt:
             if strange := set(value) - set(prompt.to_dict()):
                 raise ExportError(f"The prompt has the part {min(strange)!r}, which this version does not know.")
             return prompt
-        except (KeyError, TypeError, AttributeError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ExportError(f"The prompt is incomplete or damaged: {type(error).__name__} {error}.") from None
 
     @classmethod
@@ -341,9 +306,10 @@ class Prompt:
         """
         try:
             value = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a character is no text
             soft = value.get("soft") if isinstance(value, dict) else None
             vectors = _load_vectors(folder / VECTORS_FILE) if soft else None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ExportError(f"{folder} holds no readable prompt ({type(error).__name__}: {error}).") from None
         if not isinstance(value, dict):
             raise ExportError(f"{folder / 'prompt.json'} is not a JSON object.")
@@ -364,13 +330,18 @@ def _fingerprint(value: Mapping[str, Any], vectors: Array | None) -> str:
 
 
 def _load_vectors(path: Path) -> Array:
+    import numpy as np
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        return load_file(path)["vectors"]
-    except (OSError, KeyError, SafetensorError) as error:
-        raise ExportError(f"{path} holds no readable vectors ({type(error).__name__}: {error}).") from None
+        vectors = load_file(path)["vectors"]
+        if vectors.ndim == 2 and vectors.dtype.kind == "f" and np.isfinite(vectors).all():
+            return vectors
+        reason = f"numbers of the type {vectors.dtype} and the shape {vectors.shape}, not all of them finite"
+    except (OSError, AttributeError, LookupError, TypeError, ValueError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    raise ExportError(f"{path} holds no readable vectors ({reason}).")
 
 
 def _text(value: Mapping[str, Any], key: str) -> str:

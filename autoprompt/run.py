@@ -11,28 +11,37 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from autoprompt import events
+from autoprompt.clock import signals
 from autoprompt.config import Config, data_options, read_config, require_words
 from autoprompt.data import Splits, read_splits
-from autoprompt.engine import ScoreMemory, load_engine
-from autoprompt.finetune import require_tunable
-from autoprompt.metrics import load_metric
-from autoprompt.models import LanguageModel, load_model, model_fingerprint
-from autoprompt.prompt import Prompt
+from autoprompt.engine import load_engine
+from autoprompt.metrics import Metric, load_metric
+from autoprompt.models import model_fingerprint
 from autoprompt.report import write_report
-from autoprompt.results import RunFolder, read_journal, write_json, write_text
+from autoprompt.results import RunFolder, read_journal, spent, write_json, write_text
 from autoprompt.scorer import Scorer
-from autoprompt.space import DemonstrationSpace, SoftSpace, Space
-from autoprompt.stages import Job, confirmed, exported, finetune_options, judged, read_material, tuned
-from autoprompt.study import Candidate, Study, StudyOptions, ranked
+from autoprompt.setting import load_task_model, load_writer, make_clock, make_space, open_memory, study_options
+from autoprompt.stages import (
+    Job,
+    Shelf,
+    confirmed,
+    exported,
+    finetune_options,
+    judged,
+    planned,
+    read_material,
+    tuned,
+)
+from autoprompt.study import Candidate, Study, ranked
 from autoprompt.verdict import Verdict
 
-__all__ = ["Result", "make_space", "run"]
+__all__ = ["Result", "run"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,18 @@ def run(
     name: str | None = None,
     results: Path | str | None = None,
     listener: events.Listener = events.silent,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    extend: bool = False,
 ) -> Result:
     """Search, confirm, judge, fine-tune and export, as a space file says.
 
-    source: a TOML file, or the same as nested mappings. name, results: override the file's. A run
-    of the same name and settings is resumed; one that is finished is read back. Raises an
-    AutopromptError when the file, the data, the model or the folder cannot be used.
+    source: a TOML file, or the same as nested mappings. name, results: override the file's; changes: keys by
+    section that do, such as {"budget": {"hours": 8}}. A run of the same name and settings is resumed, under
+    another budget too; one that is finished is read back, or searches on with `extend`.
+
+    The first SIGINT or SIGTERM ends the search, and the verdict is reached with what there is; the second raises
+    KeyboardInterrupt. Raises an AutopromptError when the file, the data, the model or the folder cannot be used.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -70,125 +85,75 @@ def run(
     ['dev', 'test']
     """
     base = Path.cwd() if isinstance(source, Mapping) else Path(source).parent
-    config = read_config(source, base)
+    config = read_config(source, base, changes)
     splits = read_splits(data_options(config, base), config.seed)
     require_words(config, splits.labels)
-    metric = load_metric(config.metric, base, splits.labels)
-    began = time.monotonic()
+    metric = load_metric(config.metric, base, splits.labels, config.metric_seconds)
     with ExitStack() as opened:
         folder = opened.enter_context(RunFolder(Path(results or config.results), name or config.name))
-
-        def tell(event: events.Event) -> None:
-            folder(event)
-            listener(event)
-
         resumed = folder.claim(_manifest(config, splits))
-        if folder.result.exists():
+        if folder.result.exists() and not extend:
             return _finished(folder, config, listener)
-        tell(events.RunStarted(folder.name, resumed, metric.name, metric.maximize, config.seed, config.study.trials))
-        _tell_data(splits, tell)
-        model = _load(config, tell)
-        trains = finetune_options(config, model.family) is not None  # what is not allowed is said now
-        memory = opened.enter_context(_memory(folder, model, config))
-        other = None if config.model.engine == "own" else load_engine(config.model.engine, model)
-        scorer = Scorer(model, metric, config.model.batch_tokens, memory, other)
-        writer = _writer(config, tell)
-        job = Job(folder, config, base, splits, scorer, tell, writer)
+        clock = make_clock(config, spent(read_journal(folder.journal)))
+        opened.enter_context(signals(clock))
+        if folder.result.exists():
+            folder.reopen()
+        tell = events.Listeners(folder, listener)
+        trials = study_options(config).trials
+        tell(events.RunStarted(folder.name, resumed, metric.name, metric.maximize, config.seed, trials))
+        tell(_data_read(splits))
+        scorer = _scorer(opened, folder.scores, config, metric, tell)
+        scorer.engine.check = clock.check
+        job = Job(
+            folder, config, base, splits, scorer, tell, clock, make_space(config, splits), load_writer(config, tell)
+        )
         read_material(job)  # what is wrong in its files is said before the search, not after
+        plan = planned(job)
         search = Study(
-            make_space(config, splits), scorer, splits.dev, _study_options(config), folder.path, config.seed, tell,
-            _heard(folder), writer,
+            job.space, job.scorer, splits.dev, study_options(config), folder.path, config.seed, tell, _heard(folder),
+            job.writer, clock.halt,
         )  # fmt: skip
+        tell.also(Shelf(folder.best, search))
 
-        with _stage("search", scorer, tell):
+        with _stage("search", job), clock.keeping(plan.reserve(clock.left), hard=True):
             found = search.run()
-        with _stage("confirm", scorer, tell):
+        with _stage("confirm", job):
             finalists = confirmed(job, found, search)
         winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")
         _tell_winner(winner, tell)
-        with _stage("verdict", scorer, tell):
+        with _stage("verdict", job):
             verdict = judged(job, baseline, winner)
-        outcome = None
-        if trains:
-            with _stage("finetune", scorer, tell):
-                outcome = tuned(job, finalists)
-        with _stage("export", scorer, tell):
+        with _stage("finetune", job), clock.keeping(plan.last("verdict", "export")):
+            outcome = tuned(job, finalists)
+        with _stage("export", job):
             exported(job, winner, verdict, outcome)
 
         tell(_verdict_event(verdict, outcome))
         failed = sum(states.get("fail", 0) for states in search.counts().values())
-        tell(events.RunFinished(time.monotonic() - began, failed))
-        for number in sorted(scorer.truncated, key=str)[:1]:
-            tell(
-                events.Notice(
-                    f"{len(scorer.truncated)} inputs were shortened to the model's window, e.g. {str(number)[:60]}"
-                )
-            )
+        tell(events.RunFinished(round(clock.gone, 3), failed))
+        _tell_shortened(job)
         values = _result(job, finalists, verdict, outcome, search)
         write_text(folder.report, write_report(read_journal(folder.journal)))
         write_json(folder.result, values)
         return Result(folder.path, values)
 
 
-# -- from config to plain values --------------------------------------------------------------
+def _scorer(opened: ExitStack, scores: Path, config: Config, metric: Metric, tell: events.Listener) -> Scorer:
+    """The scorer of the task's model; `opened` closes its memory."""
+    model = load_task_model(config, tell)
+    finetune_options(config, model.family)  # what is not allowed is said now
+    memory = opened.enter_context(open_memory(scores, model, config))
+    other = None if config.model.engine == "own" else load_engine(config.model.engine, model)
+    return Scorer(model, metric, config.model.batch_tokens, memory, other)
 
 
-def make_space(config: Config, splits: Splits) -> Space:
-    """The space of a config; the baseline's own parts are the first candidates."""
-    prompt, space = config.prompt, config.space
-    baseline = Prompt(
-        prompt.template, {label: prompt.label_words[label] for label in splits.labels}, prompt.instruction, (),
-        prompt.calibration, prompt.normalize, prompt.separator, temperature=prompt.temperature,
-    )  # fmt: skip
-    words = {
-        label: _distinct([word, *space.label_words.get(label, [])]) for label, word in baseline.label_words.items()
-    }
-    shown = space.demonstrations
-    return Space(
-        baseline,
-        templates=_distinct([prompt.template, *space.templates]),
-        instructions=_distinct([prompt.instruction, *space.instructions]),
-        label_words=words,
-        calibrations=_distinct([prompt.calibration, *space.calibration]),
-        temperatures=_distinct([prompt.temperature, *space.temperatures]),
-        demonstrations=DemonstrationSpace(shown.most, shown.draws, shown.orders, _distinct(shown.selection))
-        if shown
-        else DemonstrationSpace(0),
-        pool=splits.train,
-        soft=None
-        if space.soft is None
-        else SoftSpace(
-            tuple(space.soft.vectors), tuple(space.soft.positions), tuple(space.soft.starts), space.soft.dimensions
-        ),
-        seed=config.seed,
-    )
-
-
-def _distinct(values: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(values))
-
-
-def _study_options(config: Config) -> StudyOptions:
-    study = config.study
-    names = {field.name for field in fields(StudyOptions)} & set(type(study).model_fields)
-    given = {name: getattr(study, name) for name in names}
-    given |= {"branches": study.branches and tuple(study.branches), "objectives": tuple(study.objectives)}
-    return StudyOptions(**given, writer_tokens=config.propose.tokens)
-
-
-def _writer(config: Config, tell: events.Listener) -> LanguageModel | None:
-    """The model of the proposers, where it is another than the task's."""
-    name, options = config.propose.model, config.model
-    if name is None or name == options.name:
-        return None
-    model = load_model(name, None, options.device, options.dtype, options.trust_remote_code)
-    tell(events.Notice(f"The search writes and fills in with {name} ({model.family}, {model.parameters / 1e6:.1f} M)."))
-    return model
+# -- what this run is -----------------------------------------------------------------------------
 
 
 def _manifest(config: Config, splits: Splits) -> dict[str, Any]:
     """What this run is; two runs with the same settings, data and model are the same run."""
-    settings = config.model_dump(mode="json", exclude={"name", "results"})
+    ends: Any = {"name": True, "results": True, "budget": True, "study": {"trials", "evaluations"}}
+    settings = config.model_dump(mode="json", exclude=ends)  # a run may go on under another budget
     return {
         "settings": settings,
         "data": dict(splits.fingerprints),
@@ -229,17 +194,16 @@ def _revision() -> str | None:
 
 
 @contextmanager
-def _stage(name: str, scorer: Scorer, tell: events.Listener) -> Iterator[None]:
-    began, tokens = time.monotonic(), scorer.tokens
-    tell(events.StageStarted(name))
+def _stage(name: str, job: Job) -> Iterator[None]:
+    began, tokens = time.monotonic(), job.scorer.tokens
+    job.tell(events.StageStarted(name))
     yield
-    tell(events.StageFinished(name, round(time.monotonic() - began, 2), scorer.tokens - tokens))
+    job.tell(events.StageFinished(name, round(time.monotonic() - began, 2), job.scorer.tokens - tokens))
 
 
-def _tell_data(splits: Splits, tell: events.Listener) -> None:
-    tell(
-        events.DataRead(len(splits.train), len(splits.dev), len(splits.test), splits.labels, splits.duplicates_removed)
-    )
+def _data_read(splits: Splits) -> events.DataRead:
+    sizes = len(splits.train), len(splits.dev), len(splits.test)
+    return events.DataRead(*sizes, splits.labels, splits.duplicates_removed)
 
 
 def _heard(folder: RunFolder) -> set[int]:
@@ -248,22 +212,10 @@ def _heard(folder: RunFolder) -> set[int]:
     return {event["number"] for event in read_journal(folder.journal) if event["event"] in ended}
 
 
-def _load(config: Config, tell: events.Listener) -> LanguageModel:
-    options = config.model
-    family = None if options.family == "auto" else options.family
-    model = load_model(options.name, family, options.device, options.dtype, options.trust_remote_code)
-    if config.finetune.method != "none":
-        require_tunable(model)
-    dtype = str(model.dtype).removeprefix("torch.")
-    tell(events.ModelLoaded(options.name, model.family, str(model.device), dtype, model.parameters))
-    return model
-
-
-def _memory(folder: RunFolder, model: LanguageModel, config: Config) -> ScoreMemory:
-    """What was scored before, in all runs of this results folder."""
-    rows = config.model.memory
-    name = f"{model.identity} {config.model.engine}"
-    return ScoreMemory(folder.scores, name, rows) if rows else ScoreMemory(None, name)
+def _tell_shortened(job: Job) -> None:
+    for number in sorted(job.scorer.truncated, key=str)[:1]:
+        count = len(job.scorer.truncated)
+        job.tell(events.Notice(f"{count} inputs were shortened to the model's window, e.g. {str(number)[:60]}"))
 
 
 def _tell_winner(winner: Candidate, tell: events.Listener) -> None:
@@ -327,6 +279,8 @@ def _result(
         "trials": search.counts(),
         "branches": search.counts_by_branch(),
         "evaluations": search.evaluations(),
+        "halted": search.halted,
+        "stopped": job.clock.stopped,
         "test_openings": folder.openings(),
         "tokens": tokens,
         "seconds": seconds,
@@ -347,7 +301,8 @@ def _finished(folder: RunFolder, config: Config, listener: events.Listener) -> R
     listener(
         events.RunStarted(folder.name, True, values["metric"], values["maximize"], config.seed, config.study.trials)
     )
-    listener(events.Notice(f"This run is finished; its results are in {folder.path}."))
+    more = "autoprompt run --extend searches on."
+    listener(events.Notice(f"This run is finished; its results are in {folder.path}. {more}"))
     verdict = Verdict(
         values["verdict"],
         values["sentence"],

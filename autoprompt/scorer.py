@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from autoprompt.data import Example
 from autoprompt.engine import Checked, Engine, Request, ScoreMemory
+from autoprompt.errors import ModelError
 from autoprompt.metrics import Metric, Outcome
 from autoprompt.models import Encoding, LanguageModel
 from autoprompt.models.base import common_length
 from autoprompt.prompt import Prompt
 
-__all__ = ["Score", "Scorer"]
+__all__ = ["Score", "Scorer", "preview"]
 
 Floats = NDArray[np.float64]
 _Key = tuple[tuple[str, str], ...]  # an input's fields
@@ -96,23 +97,57 @@ class Scorer:
     def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Floats]:
         """For each prompt the label log-likelihoods (N, C), normalized, divided by the temperature and
         calibrated as it says."""
+        failed = self._fill(prompts, examples)
+        if failed:
+            raise ModelError(self._failure(failed, examples))
+        return [self._calibrated(prompt, examples) for prompt in prompts]
+
+    def unscored(self, prompt: Prompt, examples: Sequence[Example]) -> list[int]:
+        """Score a prompt, and say at which places of `examples` the model returns NaN; the others are remembered.
+
+        Raises as `score` does, also when the model returns NaN for an input without content, which
+        calibration needs.
+        """
+        failed = set(self._fill([prompt], examples))
+        if prompt.calibration == "content_free":
+            empty = [_key(fields) for fields in prompt.content_free()]
+            if failed & set(empty):
+                raise ModelError(self._failure([key for key in empty if key in failed], ()))
+        return [at for at, example in enumerate(examples) if example.key in failed]
+
+    def _fill(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[_Key]:
+        """Score what is not known yet, all in one grid; gives back the inputs for which the model returned NaN."""
         wanted: dict[str, tuple[Prompt, dict[_Key, dict[str, str]]]] = {}
         for prompt in prompts:
             known = self._known.setdefault(prompt.fingerprint, {})
             inputs = [dict(example.fields) for example in examples]
             for fields in inputs + (prompt.content_free() if prompt.calibration == "content_free" else []):
-                key = tuple(sorted(fields.items()))
+                key = _key(fields)
                 if key not in known:
                     wanted.setdefault(prompt.fingerprint, (prompt, {}))[1][key] = fields
         requests: list[Request] = []
         for prompt, missing in wanted.values():
             requests += self._requests(prompt, list(missing.values()))
-        answers = zip(requests, self.engine.score(requests), strict=True)
+        scored = self.engine.attempt(requests)
+        answers = zip(requests, scored, strict=True)
+        whole = not scored or bool(np.isfinite(np.concatenate(scored)).all())
+        failed: list[_Key] = []
         for prompt, missing in wanted.values():
             for key, (request, scores) in zip(missing, answers, strict=False):
-                length = len(request.context) + len(request.tail) + sum(map(len, request.choices))
-                self._known[prompt.fingerprint][key] = (self._likelihoods(prompt, request, scores), length)
-        return [self._calibrated(prompt, examples) for prompt in prompts]
+                if whole or np.isfinite(scores).all():
+                    length = len(request.context) + len(request.tail) + sum(map(len, request.choices))
+                    self._known[prompt.fingerprint][key] = (self._likelihoods(prompt, request, scores), length)
+                else:
+                    failed.append(key)
+        return failed
+
+    def _failure(self, failed: Sequence[_Key], examples: Sequence[Example]) -> str:
+        """What to say of inputs without finite numbers; it names the first."""
+        numbers = {example.key: example.number for example in examples}
+        first = failed[0]
+        what = f"example {numbers[first]}" if first in numbers else "the input without content"
+        others = f" and of {len(failed) - 1} others" if len(failed) > 1 else ""
+        return self.engine.not_finite(f"of {what} ({preview(dict(first))!r}){others}")
 
     def _likelihoods(self, prompt: Prompt, request: Request, scores: Floats) -> Floats:
         """A request's label log-likelihoods (C,); a sentence encoder's cosine is no sum over tokens."""
@@ -126,9 +161,17 @@ class Scorer:
         return [Request(e.context, e.choices, e.tail, vectors) for e in encodings]
 
     def encode(self, prompt: Prompt, inputs: Sequence[dict[str, str]]) -> list[Encoding]:
-        """The token ids of inputs under a prompt; inputs too long for the model are shortened."""
+        """The token ids of inputs under a prompt; inputs too long for the model are shortened.
+
+        Raises PromptError when the prompt cannot show one, ModelError when the tokenizer breaks on one.
+        """
         vectors = 0 if prompt.soft is None else len(prompt.soft.vectors)
-        encodings, shortened = self.model.encode_fitting(prompt.render, inputs, prompt.fields, vectors)
+        try:
+            encodings, shortened = self.model.encode_fitting(prompt.render, inputs, prompt.fields, vectors)
+        except BaseException as error:  # a tokenizer in Rust that panics raises no Exception
+            if type(error).__name__ != "PanicException":
+                raise
+            raise ModelError(f"The tokenizer of {self.model.name!r} broke on a text: {error}.") from None
         self.truncated |= {tuple(sorted(inputs[i].items())) for i in shortened}
         return encodings
 
@@ -138,7 +181,7 @@ class Scorer:
         rows = np.stack([known[example.key][0] for example in examples])
         if prompt.calibration == "none":
             return rows
-        empty = [known[tuple(sorted(fields.items()))][0] for fields in prompt.content_free()]
+        empty = [known[_key(fields)][0] for fields in prompt.content_free()]
         # Zhao et al. 2021: W = diag(p_cf)^-1 with p_cf the mean over the content-free inputs
         prior = np.mean([_softmax(row[None])[0] for row in empty], axis=0)
         calibrated: Floats = rows - np.log(np.maximum(prior, 1e-12))
@@ -171,6 +214,17 @@ class Scorer:
         other = Scorer(model, self.metric)
         other.engine = self.engine.on(model)
         return other
+
+
+def preview(fields: Mapping[str, str]) -> str:
+    """How an input begins, in 60 characters at most, on one line and without what would steer a terminal."""
+    text = " ".join(" / ".join(text[:99] for text in fields.values()).split())
+    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _key(fields: Mapping[str, str]) -> _Key:
+    return tuple(sorted(fields.items()))
 
 
 def _softmax(rows: Floats) -> Floats:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -193,30 +192,44 @@ def test_a_function_may_be_made_a_metric_without_a_file() -> None:
     assert wrong(outcome("ab", "aa")) == 0.5
 
 
-def points(monkeypatch: pytest.MonkeyPatch, **found: Any) -> None:
-    """Make the installed packages publish these metrics."""
+@pytest.fixture
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Installs a package that publishes metrics: its source, and what each entry point names in it."""
 
-    def entry_points(*, group: str) -> list[SimpleNamespace]:
-        assert group == "autoprompt.metrics"
-        return [SimpleNamespace(name=name, load=lambda value=value: value) for name, value in found.items()]
+    def installed(source: str, **points: str) -> None:
+        (tmp_path / "publisher.py").write_text(f"from autoprompt.metrics import metric\n{source}\n", encoding="utf-8")
+        about = tmp_path / "publisher-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: publisher\nVersion: 1.0\n", encoding="utf-8")
+        lines = [f"{name} = publisher:{attribute}" for name, attribute in points.items()]
+        (about / "entry_points.txt").write_text("\n".join(["[autoprompt.metrics]", *lines]), encoding="utf-8")
+        monkeypatch.syspath_prepend(str(tmp_path))
 
-    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    return installed
 
 
-def test_a_metric_published_as_an_entry_point_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    published = metric(lambda targets: [2.0] * len(targets))
-    points(monkeypatch, published=published)
-    assert load_metric("published", Path()) is published
+def test_a_metric_published_as_an_entry_point_is_found(publish: Callable[..., None]) -> None:
+    publish("@metric(maximize=False)\ndef two(targets): return [2.0] * len(targets)", published="two")
+    found = load_metric("published", Path())
+    assert (found.name, found.maximize) == ("two", False)
+    assert found.values(outcome("ab", "ab")).tolist() == [2, 2]
+    assert "publisher" not in sys.modules
 
 
-def test_an_entry_point_that_is_no_metric_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    points(monkeypatch, published=len)
+def test_an_entry_point_that_is_not_there_is_told(publish: Callable[..., None]) -> None:
+    publish("", published="len")
+    with pytest.raises(MetricError, match=r"^The entry point 'published' raised AttributeError: .*has no attribute"):
+        load_metric("published", Path())
+
+
+def test_an_entry_point_that_names_something_else_is_told(publish: Callable[..., None]) -> None:
+    publish("length = len", published="length")
     with pytest.raises(MetricError, match="The entry point 'published' is builtin_function_or_method, not a Metric"):
         load_metric("published", Path())
 
 
-def test_an_unknown_metric_is_told_with_all_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    points(monkeypatch, published=metric(lambda targets: 1.0))
+def test_an_unknown_metric_is_told_with_all_there_are(publish: Callable[..., None]) -> None:
+    publish("@metric\ndef one(targets): return 1.0", published="one")
     with pytest.raises(
         MetricError,
         match=r"no metric 'acuracy'; allowed are accuracy, log_loss, macro_f1, published, or .* mean 'accuracy'\?",
@@ -224,18 +237,14 @@ def test_an_unknown_metric_is_told_with_all_there_are(monkeypatch: pytest.Monkey
         load_metric("acuracy", Path())
 
 
-def test_an_entry_point_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load() -> None:
-        raise ImportError("no module named 'gone'")
-
-    found = [SimpleNamespace(name="published", load=load)]
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: found)
-    with pytest.raises(MetricError, match=r"published.*no module named 'gone'"):
+def test_an_entry_point_that_cannot_be_loaded_is_told(publish: Callable[..., None]) -> None:
+    publish("raise ImportError(\"no module named 'gone'\")", published="one")
+    with pytest.raises(MetricError, match=r"^The entry point 'published' raised ImportError: no module named 'gone'"):
         load_metric("published", Path())
 
 
-def test_an_installed_entry_point_does_not_hide_a_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
-    points(monkeypatch, accuracy=metric(lambda targets: 0.0))
+def test_an_installed_entry_point_does_not_hide_a_builtin(publish: Callable[..., None]) -> None:
+    publish("@metric\ndef nothing(targets): return 0.0", accuracy="nothing")
     assert load_metric("accuracy", Path())(outcome("a", "a")) == 1.0
 
 
@@ -277,7 +286,8 @@ HEAD = "from autoprompt.metrics import metric\n"
         ("import gone_module_x", r"m\.py raised ModuleNotFoundError: No module named 'gone_module_x'"),
         ("def f(:", r"m\.py raised SyntaxError"),
         ("1 / 0", r"m\.py raised ZeroDivisionError: division by zero"),
-        ("raise SystemExit(1)", r"m\.py raised SystemExit"),
+        ("raise SystemExit(1)", r"m\.py raised SystemExit: 1 \(line 2\)\."),
+        ("@metric\ndef f(targets): exit('enough')", r"The metric 'f' raised SystemExit: enough \(line 3\)\."),
     ],
 )
 def test_a_break_of_the_contract_is_told_in_words(body: str, words: str, tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,16 @@ from hypothesis import strategies as st
 
 from autoprompt import events
 from autoprompt.errors import ResultsError
-from autoprompt.results import RunFolder, differences, read_journal, repair_tail, write_json, write_text
+from autoprompt.results import (
+    RunFolder,
+    differences,
+    is_held,
+    read_journal,
+    repair_tail,
+    spent,
+    write_json,
+    write_text,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,9 +56,12 @@ def test_a_write_that_fails_leaves_the_old_file(step: str, tmp_path: Path, monke
 
     write_text(tmp_path / "a", "old")
     monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (Path, "replace")), fail)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(
+        ResultsError,
+        match=r"/a cannot be written \(No space left on device\)\. Free space and run the same command again",
+    ):
         write_text(tmp_path / "a", "new")
-    assert (tmp_path / "a").read_text() == "old"
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
 
 
 def test_the_new_file_is_on_the_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +70,7 @@ def test_the_new_file_is_on_the_disk_before_it_takes_the_name(tmp_path: Path, mo
     monkeypatch.setattr(os, "fsync", lambda file: (steps.append("fsync"), fsync(file))[1])
     monkeypatch.setattr(Path, "replace", lambda path, to: (steps.append("replace"), replace(path, to))[1])
     write_text(tmp_path / "a", "x")
-    assert steps[:2] == ["fsync", "replace"]
+    assert steps == ["fsync", "replace", "fsync"]  # the last: the folder, which holds the name
 
 
 def test_a_text_that_cannot_be_encoded_leaves_the_old_file(tmp_path: Path) -> None:
@@ -191,6 +207,7 @@ def test_events_come_back_from_the_journal(tmp_path: Path) -> None:
     for event, record in zip(EVENTS, records, strict=True):
         plain = json.loads(json.dumps(dataclasses.asdict(event)))
         assert isinstance(record.pop("at"), float)
+        assert 0 <= record.pop("up") < 60
         assert record == {"event": type(event).__name__, **plain}
 
 
@@ -269,6 +286,177 @@ def test_openings_of_the_test_split_are_counted_over_all_runs(tmp_path: Path) ->
             assert folder.openings() == times
 
 
+# -- what the system refuses ----------------------------------------------------------------------
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS])
+@pytest.mark.parametrize("step", ["write", "fsync"])
+@pytest.mark.parametrize("part", [0, 1, 30])
+def test_a_failed_line_is_taken_back_and_told(
+    number: int, step: str, part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def fail(file: int, content: bytes = b"") -> int:
+        if step == "write" and part and len(content) > part:
+            return write(file, content[:part])
+        raise OSError(number, os.strerror(number))
+
+    with RunFolder(tmp_path, "run") as folder:
+        folder(events.Notice("one"))
+        before = folder.journal.read_bytes()
+        monkeypatch.setattr(os, step, fail)
+        told = (
+            rf"events\.jsonl cannot be written \({os.strerror(number)}\)\. .* and run the same command again; finished"
+        )
+        with pytest.raises(ResultsError, match=told):
+            folder(events.Notice("x" * 29 + "lost"))
+        assert folder.journal.read_bytes() == before
+        monkeypatch.undo()
+        folder(events.Notice("two"))
+    assert [record["message"] for record in read_journal(folder.journal)] == ["one", "two"]
+
+
+def test_a_line_that_cannot_be_taken_back_is_cut_off_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    with RunFolder(tmp_path, "run") as folder:
+        folder(events.Notice("one"))
+        parts = iter([20])
+
+        def part(file: int, content: bytes) -> int:
+            for size in parts:
+                return write(file, content[:size])
+            raise FULL
+
+        def fail(*given: object) -> None:
+            raise FULL
+
+        monkeypatch.setattr(os, "write", part)
+        monkeypatch.setattr(os, "ftruncate", fail)
+        with pytest.raises(ResultsError, match="No space left on device"):
+            folder(events.Notice("lost"))
+        monkeypatch.undo()
+        assert not folder.journal.read_bytes().endswith(b"\n")
+        folder(events.Notice("two"))
+    assert [record["message"] for record in read_journal(folder.journal)] == ["one", "two"]
+
+
+@pytest.mark.parametrize("torn", [1, 5000])
+def test_a_torn_line_is_cut_off_before_every_line(torn: int, tmp_path: Path) -> None:
+    with RunFolder(tmp_path, "run") as folder:
+        for number in range(3):
+            folder(events.Notice(str(number)))
+            with folder.journal.open("ab") as file:
+                file.write(b"x" * torn)
+        folder(events.Notice("3"))
+    assert [record["message"] for record in read_journal(folder.journal)] == ["0", "1", "2", "3"]
+
+
+def test_a_journal_that_somebody_removed_is_told(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, "run") as folder:
+        folder(events.Notice("one"))
+        folder.journal.unlink()
+        with pytest.raises(ResultsError, match=r"events\.jsonl was removed while this run wrote it\. Start it again"):
+            folder(events.Notice("two"))
+
+
+REFUSED = {
+    "anywhere": (
+        OSError(errno.ENOSPC, "No space left on device", "/x/y"),
+        r"/x/y cannot be read or written \(No space",
+    ),
+    "no name": (FULL, r"run cannot be read or written \(No space left on device\)\. Free space and run"),
+    "a limit": (OSError(errno.EFBIG, "File too large", "/x"), r"\(File too large\)\. Allow larger files \(ulimit -f\)"),
+    "a copy": (shutil.Error([("a", "/x/b", "[Errno 28] No space")]), r"/x/b cannot be .* \(\[Errno 28\] No space\)"),
+    "rust": (RuntimeError("I/O error: full (os error 28)"), r"run cannot be .* \(No space left on device\)\. Free"),
+    "read-only": (
+        PermissionError(errno.EACCES, "Permission denied", "/x"),
+        r"\(Permission denied\)\. Make it writable",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_system_refuses_in_a_run_is_told_with_what_to_do(case: str, tmp_path: Path) -> None:
+    error, told = REFUSED[case]
+    with pytest.raises(ResultsError, match=told) as caught, RunFolder(tmp_path, "run"):
+        raise error
+    assert str(caught.value).endswith("and run the same command again; finished trials are kept.")
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), BrokenPipeError(errno.EPIPE, "Broken pipe"), KeyError("os")])
+def test_other_errors_pass_through_a_folder(error: Exception, tmp_path: Path) -> None:
+    with pytest.raises(type(error), match=r"mine|Broken pipe|os"), RunFolder(tmp_path, "run"):
+        raise error
+
+
+def test_what_killed_writers_left_is_removed_at_opening(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, "run") as folder:
+        folder.finish_stage("confirm", [1])
+    kept = sorted(path for path in folder.path.rglob("*"))
+    for name in ("result.json.7.part", "stages/verdict.json.7.part", "vectors/a.safetensors.7.part", "winner.part/x"):
+        (folder.path / name).parent.mkdir(exist_ok=True)
+        (folder.path / name).write_text("half")
+    with RunFolder(tmp_path, "run"):
+        assert sorted(folder.path.rglob("*")) == sorted([*kept, folder.vectors])
+
+
+# -- time -----------------------------------------------------------------------------------------
+
+
+def started() -> events.Event:
+    return events.RunStarted("run", False, "accuracy", True, 7, 80)
+
+
+def test_the_time_of_all_processes_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the wall jumps back by a day, the other one begins anew with each process."""
+    wall, monotonic = 1e9, 0.0
+    monkeypatch.setattr(time, "time", lambda: wall)
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic)
+    for start in (500.0, 20.0, 3e6):
+        monotonic = start
+        with RunFolder(tmp_path, "run") as folder:
+            monotonic += 2
+            folder(started())
+            wall -= 86_400
+            monotonic += 10.0004
+            folder(events.Notice("x"))
+    journal = list(read_journal(folder.journal))
+    assert [event["up"] for event in journal] == [2.0, 12.0] * 3
+    assert journal[-1]["at"] < journal[0]["at"]
+    assert spent(journal) == 36.0
+
+
+def test_no_time_is_spent_in_an_empty_journal_or_one_without_it() -> None:
+    assert spent([]) == 0.0
+    assert spent([{"event": "RunStarted"}, {"event": "Notice", "at": 5.0}]) == 0.0
+
+
+def test_a_journal_of_10_000_trials_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    trial = events.TrialFinished(0, "discrete", 0.5, 0.1, 210, 1000, 0.25, "f" * 16, "An instruction. {text}\n" * 20)
+    path = tmp_path / "events.jsonl"
+    with path.open("w") as file:
+        for number in range(10_000):
+            if number % 1000 == 0:
+                file.write(json.dumps({"at": 1.0, "up": 0.0, **started().record()}) + "\n")
+            record = {"at": 1.0, "up": number % 1000, **dataclasses.replace(trial, number=number).record()}
+            file.write(json.dumps(record) + "\n")
+    began = time.process_time()
+    assert spent(read_journal(path)) == 9990.0
+    assert time.process_time() - began < 3
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in read_journal(path)) == 10_010
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
 # -- one process at a time -----------------------------------------------------------------------
 
 HOLD = (
@@ -285,7 +473,9 @@ def test_a_folder_in_use_by_another_process_is_refused_until_it_ends(tmp_path: P
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     try:
-        with pytest.raises(ResultsError, match=r"Another process is running in .*run\. Wait for it, or .* --name"):
+        with pytest.raises(
+            ResultsError, match=rf"Another process .* .*run \(process {holder.pid}\)\. Wait for it, or .* --name"
+        ):
             RunFolder(tmp_path, "run").__enter__()
         with RunFolder(tmp_path, "other") as other:
             assert other.path.is_dir()
@@ -294,6 +484,41 @@ def test_a_folder_in_use_by_another_process_is_refused_until_it_ends(tmp_path: P
         holder.communicate()
     with RunFolder(tmp_path, "run") as folder:
         assert folder.journal.exists()
+
+
+def test_who_holds_a_folder_is_known_without_taking_it(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run")
+    assert (folder.holder(), is_held(folder.path)) == (None, False)
+    with folder:
+        assert (RunFolder(tmp_path, "run").holder(), is_held(folder.path)) == (os.getpid(), True)
+    assert (folder.holder(), is_held(folder.path)) == (None, False)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    assert folder.holder() == holder.pid
+    holder.kill()
+    holder.communicate()
+    assert (folder.holder(), is_held(folder.path)) == (None, False)
+
+
+def test_looking_at_a_folder_never_makes_a_run_refuse_it(tmp_path: Path) -> None:
+    RunFolder(tmp_path, "run").__enter__().__exit__(None, None, None)
+    code = (
+        "import sys; from pathlib import Path; from autoprompt.results import is_held\n"
+        "print('looking', flush=True)\nwhile True: is_held(Path(sys.argv[1]))"
+    )
+    looker = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "run")], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert looker.stdout is not None
+    assert looker.stdout.readline() == "looking\n"
+    for _ in range(200):
+        with RunFolder(tmp_path, "run") as folder:
+            assert folder.path.is_dir()
+    looker.kill()
+    looker.communicate()
 
 
 def test_a_folder_in_use_is_refused_within_one_process_too(tmp_path: Path) -> None:
@@ -431,8 +656,34 @@ def test_a_damaged_stage_is_told(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, "run")
     folder.finish_stage("verdict", {"a": 1})
     (tmp_path / "run" / "stages" / "verdict.json").write_bytes(b'{"a": \xff')
-    with pytest.raises(ResultsError, match=r"verdict\.json cannot be read back \(.*\)\. Move the folder away"):
+    with pytest.raises(ResultsError, match=r"verdict\.json cannot be read back \(.*\)\. Delete that file and run"):
         folder.stage("verdict")
+
+
+@pytest.mark.parametrize("changed", ['{"value": 0.5}', "{}", "null", "[0.5]", "0.5", "edited"])
+def test_a_stage_that_is_not_as_it_was_written_is_told(changed: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run")
+    folder.finish_stage("verdict", {"value": 0.25})
+    path = tmp_path / "run" / "stages" / "verdict.json"
+    path.write_text(path.read_text().replace("0.25", "0.75") if changed == "edited" else changed)
+    with pytest.raises(ResultsError, match=r"verdict\.json is not as it was written\. Delete that file and run"):
+        folder.stage("verdict")
+
+
+def test_no_byte_of_a_stage_can_be_changed_unseen(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run")
+    outcome = {"value": 0.25, "é": [1, None, True], "3": "x"}
+    folder.finish_stage("verdict", {**outcome, 3: outcome.pop("3")})
+    path = tmp_path / "run" / "stages" / "verdict.json"
+    whole, stored = path.read_bytes(), folder.stage("verdict")
+    told = 0
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            assert folder.stage("verdict") == stored
+        except ResultsError:
+            told += 1
+    assert told > len(whole) / 2  # the others are spaces between the values
 
 
 def test_all_files_lie_in_the_runs_own_folder(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from autoprompt.predict import predict
+from autoprompt.prompt import Prompt
 from autoprompt.results import read_journal
 from autoprompt.run import run
 
@@ -250,26 +250,75 @@ def test_a_run_killed_with_9_goes_on_to_the_same_trials_and_winner(
     assert second["tuned"]["test"] == first["tuned"]["test"]
 
 
-def test_ctrl_c_stops_with_130_and_the_same_command_goes_on(
-    done: Path, tmp_path: Path, llama_folder: Path, topics_rows: list[dict[str, str]]
-) -> None:
-    space = written(tmp_path, llama_folder, topics_rows)
-    process = command("run", space, cwd=tmp_path)
-    journal = tmp_path / "results/topics/events.jsonl"
+def begun(space: Path, cwd: Path) -> subprocess.Popen[str]:
+    """A run of the space in which trials have been told."""
+    process = command("run", space, cwd=cwd)
+    journal = cwd / "results/topics/events.jsonl"
     until = time.monotonic() + 240
     while not (journal.exists() and b"TrialFinished" in journal.read_bytes()) and time.monotonic() < until:
         time.sleep(0.002)
-    for _ in range(3):  # a library that is being imported may swallow the first
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=3)
-            break
+    return process
+
+
+@pytest.mark.parametrize(("signals", "code"), [((signal.SIGINT, signal.SIGINT), 130), ((signal.SIGTERM,) * 2, 143)])
+def test_the_second_signal_stops_at_once_and_the_same_command_goes_on(
+    signals: tuple[signal.Signals, ...], code: int,
+    done: Path, tmp_path: Path, llama_folder: Path, topics_rows: list[dict[str, str]],
+) -> None:  # fmt: skip
+    space = written(tmp_path, llama_folder, topics_rows)
+    process = begun(space, tmp_path)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.05)  # two of a kind that wait at once are one
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "The same command goes on from here" in error
     assert "Traceback" not in error
+    assert not (tmp_path / "results/topics/result.json").exists()
     assert finished("run", space, cwd=tmp_path)[0] == 0
     assert trials_of(tmp_path / "results/topics") == trials_of(done / "results/topics")
+
+
+def test_the_first_signal_leads_to_the_verdict_and_an_extended_run_reaches_the_same_trials(
+    done: Path, tmp_path: Path, llama_folder: Path, topics_rows: list[dict[str, str]]
+) -> None:
+    space, folder = written(tmp_path, llama_folder, topics_rows), tmp_path / "results/topics"
+    process = begun(space, tmp_path)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 3, error
+    early = json.loads((folder / "result.json").read_text())
+    assert early["stopped"].startswith("it was asked to stop (SIGINT)")
+    assert early["halted"] == early["stopped"]
+    assert early["tuned"] is None
+    assert "Nothing is fine-tuned: it was asked to stop" in out
+    assert len(trials_of(folder)) < len(trials_of(done / "results/topics"))
+    assert (folder / "winner/prompt.json").exists()
+    assert finished("run", space, cwd=tmp_path)[0] == 3  # read back
+    code, out, error = finished("run", space, "--extend", cwd=tmp_path)
+    assert code == 0, error
+    assert trials_of(folder) == trials_of(done / "results/topics")
+    late, never = (json.loads((place / "result.json").read_text()) for place in (folder, done / "results/topics"))
+    for key in ("baseline", "winner", "tuned", "interval", "sentence", "trials", "evaluations"):
+        assert late[key] == never[key], key
+    assert (late["test_openings"], never["test_openings"]) == (3, 2)
+    assert json.loads((folder / "earlier/1/result.json").read_text()) == early
+
+
+def test_the_best_prompt_so_far_lies_on_disk(done: Path) -> None:
+    told = [e for e in read_journal(done / "results/topics/events.jsonl") if e["event"] == "TrialFinished"]
+    best = max(e["value"] for e in told if not e["dropped"])
+    first = next(e for e in told if not e["dropped"] and e["value"] == best)
+    assert Prompt.load(done / "results/topics/best").fingerprint == first["fingerprint"]
+
+
+def test_status_says_where_a_run_stands(done: Path) -> None:
+    code, out, _ = finished("status", "results/topics", cwd=done)
+    assert code == 0
+    result = json.loads((done / "results/topics/result.json").read_text())
+    assert out.splitlines()[0] == "topics: finished"
+    assert result["sentence"] in out
+    assert f"trials: {sum(sum(states.values()) for states in result['trials'].values())} of 29" in out
 
 
 # one batch of each, and of every batch someone sees all examples

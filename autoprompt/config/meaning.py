@@ -31,7 +31,7 @@ _S = TypeVar("_S", bound=BaseModel)
 def meaning(config: Config, folder: Path) -> list[str]:
     """What is well-formed and still wrong."""
     return [
-        *_engine_problems(config.model.engine),
+        *_model_problems(config.model),
         *_data_problems(config.data, folder),
         *_prompt_problems(config.prompt, config.space, config.data.fields),
         *_metric_problems(config.metric, list(config.prompt.label_words), folder),
@@ -57,7 +57,7 @@ def meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
     if study is not None:
         problems += _study_problems(study)
     if model is not None:
-        problems += _engine_problems(model.engine)
+        problems += _model_problems(model)
     if finetune is not None and model is not None:
         problems += _finetune_problems(finetune, model, folder)
     return problems
@@ -70,12 +70,26 @@ def _section(kind: type[_S], value: object) -> _S | None:
         return None
 
 
-def _engine_problems(name: str) -> list[str]:
+def _model_problems(model: ModelSection) -> list[str]:
+    problems = []
     # found again and loaded by the engine, whose room needs torch
     known = ["own", *sorted(point.name for point in entry_points(group="autoprompt.engines"))]
-    if name in known:
-        return []
-    return [f"model.engine is {name!r}; installed are {', '.join(known)}.{nearest(name, known)}"]
+    if model.engine not in known:
+        near = nearest(model.engine, known)
+        problems.append(f"model.engine is {model.engine!r}; installed are {', '.join(known)}.{near}")
+    if model.revision is not None and (model.name == "builtin" or _is_folder(model.name)):
+        problems.append(
+            f"model.revision is {model.revision!r}, and the model {model.name!r} is a folder; "
+            "only hub models have revisions."
+        )
+    return problems
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # a name that no folder can have
+        return False
 
 
 def _data_problems(data: DataSection, folder: Path) -> list[str]:

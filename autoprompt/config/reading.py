@@ -18,11 +18,15 @@ from autoprompt.errors import ConfigError, DataError, nearest
 __all__ = ["data_options", "read_config", "require_words"]
 
 
-def read_config(source: Path | str | Mapping[str, Any], folder: Path | None = None) -> Config:
+def read_config(
+    source: Path | str | Mapping[str, Any],
+    folder: Path | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Config:
     """Read and check a space file, or the same as nested mappings.
 
-    folder: where relative paths of a mapping begin; a file's own folder otherwise. Raises
-    ConfigError with every problem: the key, what was given, what is allowed.
+    folder: where relative paths of a mapping begin; a file's own folder otherwise. changes: keys by section
+    that override it. Raises ConfigError with every problem: the key, what was given, what is allowed.
     """
     if isinstance(source, Mapping):
         values, where, folder = dict(source), "the configuration", folder or Path.cwd()
@@ -31,6 +35,9 @@ def read_config(source: Path | str | Mapping[str, Any], folder: Path | None = No
         values, where, folder = _toml(path), str(path), path.parent
     if isinstance(values.get("model"), str):
         values["model"] = {"name": values["model"]}
+    for section, keys in (changes or {}).items():
+        given = values.get(section, {})
+        values[section] = {**given, **keys} if isinstance(given, dict) else given
     try:
         config = Config.model_validate(_lists_to_floats(values))
     except ValidationError as error:
@@ -43,12 +50,12 @@ def read_config(source: Path | str | Mapping[str, Any], folder: Path | None = No
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")]) if path.parent.is_dir() else ""
-        raise ConfigError(str(path), [f"There is no such file.{near}"])
     try:
+        if not path.is_file():
+            near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")]) if path.parent.is_dir() else ""
+            raise ConfigError(str(path), [f"There is no such file.{near}"])
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise ConfigError(str(path), [f"It is not valid TOML: {error}. Texts stand in quotes."]) from None
     except OSError as error:
         raise ConfigError(str(path), [f"It cannot be read: {error.strerror}."]) from None
@@ -58,7 +65,8 @@ def _lists_to_floats(values: dict[str, Any]) -> dict[str, Any]:
     """TOML writes 1 for 1.0: whole numbers are allowed where a number with a point is."""
     data = values.get("data")
     if isinstance(data, dict) and isinstance(data.get("shares"), list):
-        shares = [float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in data["shares"]]
+        whole = [isinstance(v, int) and not isinstance(v, bool) and abs(v) < 2**53 for v in data["shares"]]
+        shares = [float(v) if is_whole else v for v, is_whole in zip(data["shares"], whole, strict=True)]
         return {**values, "data": {**data, "shares": shares}}
     return values
 

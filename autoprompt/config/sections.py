@@ -10,6 +10,7 @@ from autoprompt.demonstrations import Selection
 from autoprompt.prompt import Position
 
 __all__ = [
+    "BudgetSection",
     "Config",
     "DataSection",
     "FinetuneSection",
@@ -53,6 +54,8 @@ class ModelSection(_Section):
     batch_tokens: Count | None = None
     memory: Annotated[int, Field(ge=0)] = 2_000_000
     trust_remote_code: bool = False
+    revision: Text | None = None  # of a hub model
+    offline: bool | None = None  # None: where the model is a folder
 
 
 class DataSection(_Section):
@@ -136,6 +139,15 @@ class StudySection(_Section):
     tolerance: Annotated[float, Field(ge=0)] = 0.01
 
 
+class BudgetSection(_Section):
+    """[budget]: when a run ends, whatever it has found by then; what earlier processes of it took counts."""
+
+    hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    until: Text | None = None  # "07:00", or "2026-11-26 07:00", local time
+    tokens: Count | None = None  # that the search may read
+    notify: list[Text] = []  # a command and its arguments, run at the end
+
+
 class ProposeSection(_Section):
     """[propose]: the model that writes and fills in for the proposers; the task model, where none is named."""
 
@@ -198,6 +210,7 @@ class Config(_Section):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     metric: Text = "accuracy"
+    metric_seconds: Annotated[float, Field(gt=0)] = 60.0  # that one call of a custom metric may take
     seed: Annotated[int, Field(ge=0)] = 0
     results: Text = "results"
     model: ModelSection = ModelSection()
@@ -205,5 +218,6 @@ class Config(_Section):
     prompt: PromptSection
     space: SpaceSection = SpaceSection()
     study: StudySection = StudySection()
+    budget: BudgetSection = BudgetSection()
     propose: ProposeSection = ProposeSection()
     finetune: FinetuneSection = FinetuneSection()

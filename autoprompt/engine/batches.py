@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -16,26 +16,42 @@ _T = TypeVar("_T")
 TOKENS, _KEPT_BYTES = 2048, 2**28  # of one pass, and of keys and values between passes, on a CPU
 _MOST_TOKENS = 2**16  # of one pass on a GPU, whatever its memory
 _GROW_AFTER = 32  # passes that went well, before a budget that was halved is tried twice as large
+_GROW_AT_LAST = 2048  # such passes, where it failed again and again
+_SIGNS = (
+    "can't allocate memory",  # torch's own allocator on a CPU
+    "not enough memory",  # the same on Windows
+    "out of memory",  # CUDA, HIP and MPS
+    "ALLOC_FAILED",  # cuBLAS and its like
+)
 
 
 class Budget:
-    """The most tokens of one pass, and the most bytes of keys and values kept between passes."""
+    """The most tokens of one pass, and the most bytes of keys and values kept between passes.
+
+    When memory runs out, the tokens are halved and the pass is repeated in halves. After 32 passes that
+    went well they are doubled again; after twice as many, where they have been too many a second time, and so on.
+    """
 
     def __init__(self, tokens: int, kept_bytes: int, device: torch.device) -> None:
         self.tokens, self.ceiling, self.kept_bytes = tokens, tokens, kept_bytes
         self._device = device
         self._well = 0
+        self._failed: dict[int, int] = {}  # tokens of a pass, and how often memory ran out at so many
 
     def halve(self) -> None:
         """After memory ran out."""
+        self._failed[self.tokens] = self._failed.get(self.tokens, 0) + 1
         self.tokens, self._well = max(1, self.tokens // 2), 0
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
     def went_well(self) -> None:
+        """After a pass; those that went well in a row let the budget grow back."""
         self._well += 1
-        if self._well >= _GROW_AFTER and self.tokens < self.ceiling:
-            self.tokens, self._well = min(self.ceiling, 2 * self.tokens), 0
+        more = min(self.ceiling, 2 * self.tokens)
+        failures = max((count for tokens, count in self._failed.items() if tokens <= more), default=1)
+        if self.tokens < self.ceiling and self._well >= min(_GROW_AT_LAST, _GROW_AFTER * 2 ** (failures - 1)):
+            self.tokens, self._well = more, 0
 
     def run(
         self,
@@ -47,50 +63,53 @@ class Budget:
         """Call `forward` on all members in order, as many at a time as the budget holds.
 
         size: how many rows a member has, and how many tokens each; a batch counts as its rows
-        times its longest one, or, packed, as its tokens. Raises ModelError when one member alone
-        does not fit into memory.
+        times its longest one, or, packed, as its tokens. A pass for which memory runs out is repeated in
+        halves, so `forward` must leave nothing behind when it raises. Raises ModelError when one
+        member alone does not fit into memory.
         """
-        waiting = list(members)
-        while waiting:
-            for batch in self._batches(waiting, size, packed):
-                try:
-                    forward(batch)
-                except RuntimeError as error:
-                    if not out_of_memory(error):
-                        raise
-                    if len(batch) == 1:
-                        raise ModelError(
-                            f"One request of {size(batch[0])[1]} tokens does not fit into the memory of "
-                            f"{self._device}. Use shorter prompts, a smaller model or [model] dtype."
-                        ) from None
-                    self.halve()
-                    break
-                waiting = waiting[len(batch) :]
-                tokens = self.tokens
+        at, halves = 0, list[list[_T]]()  # halves: of passes that failed, the next one last
+        while halves or at < len(members):
+            batch = halves.pop() if halves else self._first(members, at, size, packed)
+            if self._fitted(batch, forward):
+                at += len(batch)
                 self.went_well()
-                if self.tokens != tokens:
-                    break
+                continue
+            if len(batch) == 1:
+                raise ModelError(
+                    f"One request of {size(batch[0])[1]} tokens does not fit into the memory of "
+                    f"{self._device}. Use shorter prompts, a smaller model or [model] dtype."
+                )
+            self.halve()
+            middle = (len(batch) + 1) // 2
+            halves += [batch[middle:], batch[:middle]]
 
-    def _batches(
-        self, members: Sequence[_T], size: Callable[[_T], tuple[int, int]], packed: bool
-    ) -> Iterator[list[_T]]:
-        batch: list[_T] = []
+    @staticmethod
+    def _fitted(batch: list[_T], forward: Callable[[list[_T]], None]) -> bool:
+        """Run a pass; False when memory ran out. What it held is freed with the error, before this returns."""
+        try:
+            forward(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def _first(self, members: Sequence[_T], at: int, size: Callable[[_T], tuple[int, int]], packed: bool) -> list[_T]:
+        """The members from `at` on that go into one pass, at least one."""
         rows = widest = tokens = 0
-        for member in members:
-            more, wide = size(member)
-            then = tokens + more * wide if packed else (rows + more) * max(widest, wide)
-            if batch and then > self.tokens:
-                yield batch
-                batch, rows, widest, tokens = [], 0, 0, 0
-            batch.append(member)
+        for stop in range(at, len(members)):
+            more, wide = size(members[stop])
             rows, widest, tokens = rows + more, max(widest, wide), tokens + more * wide
-        if batch:
-            yield batch
+            if stop > at and (tokens if packed else rows * widest) > self.tokens:
+                return list(members[at:stop])
+        return list(members[at:])
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """Whether an error says so, on any device."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def budget_for(model: LanguageModel, batch_tokens: int | None = None) -> Budget:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
@@ -17,12 +17,23 @@ from autoprompt.engine.linear import blocked_weights
 from autoprompt.engine.memory import ScoreMemory
 from autoprompt.engine.other import Checked
 from autoprompt.engine.paths import packed_scores, plain_log_probabilities, reads_trees
-from autoprompt.engine.request import Ids, Request
+from autoprompt.engine.request import Ids, Request, Row
 from autoprompt.errors import ModelError
 from autoprompt.models import LanguageModel
 from autoprompt.models.encoder import EncoderModel
 
 __all__ = ["Engine"]
+
+
+def _go_on() -> None:
+    """Nothing ends the work."""
+
+
+def _not_finite(scored: Sequence[NDArray[np.float64]]) -> list[int]:
+    """Which scores hold NaN or infinity."""
+    if not scored or np.isfinite(np.concatenate(scored)).all():  # as ever: looked at in one go
+        return []
+    return [at for at, scores in enumerate(scored) if not np.isfinite(scores).all()]
 
 
 def _length(request: Request) -> int:
@@ -44,8 +55,9 @@ class Engine:
 
     batch_tokens: the most tokens of one pass; halved when memory runs out, and grown back later.
     share: whether what requests have in common may be read once, as `reads_trees` finds out; the
-    results are the same within 1e-4. memory: what was scored before, in this run or another. other: an
-    engine of another make that scores in place of this one.
+    results are the same within 1e-4. check is called after each pass and may raise what ends the
+    work. memory: what was scored before, in this run or another. other: an engine of another make
+    that scores in place of this one.
 
     >>> from autoprompt.models import load_model
     >>> engine = Engine(load_model("builtin"))
@@ -66,6 +78,7 @@ class Engine:
         self.memory = memory
         self.other = other
         self.budget = budget_for(model, batch_tokens)
+        self.check: Callable[[], None] = _go_on
         self._counted = [0]
         self._share = share
         self._turn = _turn(model)
@@ -88,23 +101,43 @@ class Engine:
         return self._counted[0]
 
     def count(self, tokens: int) -> None:
-        """Add tokens that went through the model elsewhere, as in training."""
+        """Add tokens that went through the model, here or elsewhere, as in training."""
         self._counted[0] += tokens
+        self.check()
 
     def on(self, model: LanguageModel) -> Engine:
         """An engine for another model, such as a trained copy, that counts its tokens here; it has
         no memory, and scores by itself."""
         engine = Engine(model, self.budget.ceiling, self._share)
-        engine._counted = self._counted
+        engine._counted, engine.check = self._counted, self.check
         return engine
 
-    @torch.inference_mode()
     def score(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
         """log P(choice | context), natural, summed over the choice's tokens: one (C,) a request.
 
         For a sentence encoder, the cosine of context and choice. Equal requests are computed once,
         and what the memory holds not at all. Raises ModelError when the model returns NaN, or when
         a single request does not fit into memory.
+        """
+        found = self.attempt(requests)
+        if bad := _not_finite(found):
+            others = f" and of {len(bad) - 1} others" if len(bad) > 1 else ""
+            raise ModelError(self.not_finite(f"of request {bad[0]} of {len(found)}{others}"))
+        return found
+
+    def not_finite(self, whose: str) -> str:
+        """What to say of scores that are no numbers; `whose` they are: "of request 3"."""
+        return (
+            f"The model {self.model.name!r} returned NaN or infinite log-probabilities "
+            f'in {str(self.model.dtype).removeprefix("torch.")}. Try [model] dtype = "float32". '
+            f"Such are the scores {whose}."
+        )
+
+    @torch.inference_mode()
+    def attempt(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
+        """As `score`, but what the model returned NaN for by itself is given back so, and all else is remembered.
+
+        Raises ModelError when a single request does not fit into memory.
         """
         distinct: dict[tuple[object, ...], list[int]] = {}
         for at, request in enumerate(requests):
@@ -117,7 +150,7 @@ class Engine:
         return found
 
     def _remembered(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
-        """The scores of distinct requests, from the memory where it has them."""
+        """The scores of distinct requests, from the memory where it has them; it keeps finite ones alone."""
         if self.memory is None:
             return self._checked(requests)
         keys = [self.memory.key(request) for request in requests]
@@ -128,12 +161,16 @@ class Engine:
         return [fresh[at] if scores is None else scores for at, scores in enumerate(known)]
 
     def _checked(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
+        """Scores, and NaN only where a request by itself has it.
+
+        In a packed pass a row does not see its neighbours, but zero times NaN is NaN: what is not finite is
+        scored again in rows of its own.
+        """
         scored = self._scored(requests) if requests else []
-        if not all(np.isfinite(scores).all() for scores in scored):
-            raise ModelError(
-                f"The model {self.model.name!r} returned NaN or infinite log-probabilities "
-                f'in {str(self.model.dtype).removeprefix("torch.")}. Try [model] dtype = "float32".'
-            )
+        bad = _not_finite(scored)
+        if bad and self._share and self._embedder is None and self.other is None:
+            for at, scores in zip(bad, self._plain([requests[at] for at in bad]), strict=True):
+                scored[at] = scores
         return scored
 
     @torch.inference_mode()
@@ -178,8 +215,20 @@ class Engine:
         if self.other is not None:
             self.count(sum(map(_length, requests)))
             return self.other.score(requests, Engine(self.model, self.budget.ceiling, share=False).score)
-        if self._trees(requests):
+        packed = self._packed(requests) if self._trees(requests) else None
+        return self._plain(requests) if packed is None else packed
+
+    def _packed(self, requests: Sequence[Request]) -> list[NDArray[np.float64]] | None:
+        """Scores in packed passes; None where memory runs out even for the smallest, with what is kept beside it."""
+        try:
             return packed_scores(Grid.of(requests, self.model), self.model, self.budget, self.count)
+        except (ModelError, RuntimeError, MemoryError) as error:
+            if not isinstance(error, ModelError) and not out_of_memory(error):
+                raise
+        return None
+
+    def _plain(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
+        """Scores of whole rows."""
         scored: list[NDArray[np.float64]] = [np.empty(0)] * len(requests)
         kinds: dict[tuple[bool, bool], list[int]] = {}
         for i, request in enumerate(requests):  # not mixed: a batch with vectors is read as embeddings
@@ -194,24 +243,22 @@ class Engine:
             return False
         try:
             return reads_trees(self.model, requests)
-        except (ModelError, RuntimeError) as error:  # memory ran out: tried again at the next call
-            if isinstance(error, RuntimeError) and not out_of_memory(error):
+        except (ModelError, RuntimeError, MemoryError) as error:  # memory ran out: tried again at the next call
+            if not isinstance(error, ModelError) and not out_of_memory(error):
                 raise
             return False
 
     def _score_plain(self, requests: Sequence[Request], members: list[int], scored: list[NDArray[np.float64]]) -> None:
-        """Whole rows, in batches of like length."""
+        """Whole rows, in batches of like length; where memory is short, the choices of a request part."""
+        rows: list[tuple[int, int, Row]] = []
+        for i in sorted(members, key=lambda i: len(requests[i].context)):
+            scored[i] = np.empty(len(requests[i].choices))
+            rows += [(i, c, row) for c, row in enumerate(requests[i].rows())]
 
-        def size(i: int) -> tuple[int, int]:
-            return len(requests[i].choices), _length(requests[i])
+        def forward(batch: list[tuple[int, int, Row]]) -> None:
+            values = plain_log_probabilities(self.model, [row for _, _, row in batch]).double().cpu().numpy()
+            self.count(sum(len(row.context) + len(row.choice) + len(row.tail) for _, _, row in batch))
+            for (i, c, _), value in zip(batch, values.tolist(), strict=True):
+                scored[i][c] = value
 
-        def forward(batch: list[int]) -> None:
-            rows = [row for i in batch for row in requests[i].rows()]
-            values = plain_log_probabilities(self.model, rows).double().cpu().numpy()
-            self.count(sum(len(row.context) + len(row.choice) + len(row.tail) for row in rows))
-            start = 0
-            for i in batch:
-                scored[i] = values[start : start + len(requests[i].choices)]
-                start += len(requests[i].choices)
-
-        self.budget.run(sorted(members, key=lambda i: len(requests[i].context)), size, forward)
+        self.budget.run(rows, lambda member: (1, _length(requests[member[0]])), forward)

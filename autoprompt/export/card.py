@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from autoprompt.models.encoder import EncoderModel
 from autoprompt.prompt import Prompt
+from autoprompt.wording import fenced, inline
 
 __all__ = ["Trained", "card"]
 
@@ -35,14 +36,14 @@ class Trained:
 
 def card(prompt: Prompt, model: str, family: str, scores: Mapping[str, float], trained: Trained) -> str:
     """The card's Markdown. prompt: the one that goes with what was trained."""
-    where = "the folder `autoprompt/models/builtin` of the installed package" if model == "builtin" else f"`{model}`"
+    where = "the folder `autoprompt/models/builtin` of the installed package" if model == "builtin" else inline(model)
     parts = [
         "# A prompt found by autoprompt",
         f"Model: {where}. Test scores: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()) + ".",
         f"## The prompt as text\n\n`{trained.prompt}prompt.txt` holds it whole. "
         f"Put the input in place of the placeholders; {_answering(prompt, family)}",
-        f"```text\n{prompt.placeholder_text()}\n```",
-        f"## In Python\n\n```python\n{_program(prompt, model, family, trained)}\n```",
+        fenced(prompt.placeholder_text()),
+        f"## In Python\n\n{fenced(_program(prompt, model, family, trained), 'python')}",
         _weights(trained),
         _reading(prompt, family, trained),
     ]
@@ -50,7 +51,7 @@ def card(prompt: Prompt, model: str, family: str, scores: Mapping[str, float], t
 
 
 def _answering(prompt: Prompt, family: str) -> str:
-    words = ", ".join(repr(word) for word in prompt.label_words.values())
+    words = inline(", ".join(repr(word) for word in prompt.label_words.values()))
     if family == "encoder":
         return f"the answer is the nearest of {words}, and {{label}} is left out."
     return f"the model writes one of {words} in place of {{label}}."
@@ -146,7 +147,7 @@ def _reading(prompt: Prompt, family: str, trained: Trained) -> str:
         notes.append(
             f"Each input is shown the {prompt.retrieval.number} examples of the pool in prompt.json that are most like "
             "it (`shown` above; never itself), each as the template of prompt.json renders it with its label word, "
-            f"joined by {prompt.separator!r}: put them where prompt.txt says so."
+            f"joined by {inline(repr(prompt.separator))}: put them where prompt.txt says so."
         )
     how = {
         "causal": "Sum the log-probabilities of each label word's tokens after the prompt; the highest is the answer.",

@@ -42,6 +42,11 @@ class Exported:
     prompt_fingerprint: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def commit(self) -> str | None:
+        """Of a hub model, the commit that its fingerprint names."""
+        return self.model_fingerprint.rpartition("@")[2] if "@" in self.model_fingerprint else None
+
 
 def export(
     folder: Path,
@@ -65,7 +70,7 @@ def export(
     True
     """
     part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    _clear(part)
     part.mkdir(parents=True)
     write_prompt(part, prompt)
     for name in WEIGHTS if weights is not None else ():
@@ -84,8 +89,16 @@ def export(
     (part / "README.md").write_text(
         card(tuned or prompt, about.model, about.family, about.scores, trained), encoding="utf-8"
     )
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(folder)
     part.replace(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Take away what stands in the place of an export; of a link, the link and not what it leads to."""
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_prompt(folder: Path, prompt: Prompt) -> None:
@@ -109,13 +122,37 @@ def read_export(folder: Path) -> tuple[Exported, Prompt, Prompt]:
         raise ExportError(f"{folder} is not an exported winner: it has no autoprompt.json. Give results/NAME/winner.")
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if value.pop("format") != FORMAT:
-            raise ValueError("another format")
+        known = value.pop("format") == FORMAT
         about = Exported(**{**value, "fields": tuple(value["fields"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not known or not isinstance(value["fields"], list) or not _is_typed(about):
+            raise ValueError(f"it is of another format than {FORMAT!r}, or a part of it is of a wrong kind")
+    except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
         raise ExportError(
             f"{path} cannot be read ({type(error).__name__}: {error}). Export the winner again."
         ) from None
+    _require_inside(folder, about.metric)
     prompt = Prompt.load(folder, about.prompt_fingerprint)
     tuned = folder / TUNED
     return about, prompt, Prompt.load(tuned) if tuned.is_dir() else prompt
+
+
+def _is_typed(about: Exported) -> bool:
+    texts = [about.model, about.family, about.dtype, about.metric, about.label, about.use, about.method or ""]
+    texts += [about.model_fingerprint, about.prompt_fingerprint, *about.fields]
+    right = isinstance(about.scores, dict) and about.use in ("prompt", "tuned")
+    return right and all(isinstance(text, str) for text in texts)
+
+
+def _require_inside(folder: Path, metric: str) -> None:
+    """Raise ExportError when the metric's file does not lie in the folder itself: it would be run."""
+    file, _, _ = metric.rpartition(":")
+    if ".py:" not in metric:
+        return
+    try:
+        inside = (folder / file).resolve().parent == folder.resolve()
+    except (OSError, ValueError):
+        inside = False
+    if not inside:
+        raise ExportError(
+            f"{folder / 'autoprompt.json'} names the metric {metric!r}, which lies outside. It is not run."
+        )

@@ -23,24 +23,31 @@ class _Keeper(TrainerCallback):
 
     def __init__(self, trainer: EpochTrainer, record: Record) -> None:
         self.trainer, self.record = trainer, record
+        self.halted = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        if self.trainer.shared(self.trainer.run.halt()):
+            self.halted = control.should_training_stop = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         trainer, record = self.trainer, self.record
-        loss = math.fsum(trainer.step_losses) / len(trainer.run.course.allowed)
+        course = trainer.run.course
+        whole = len(trainer.step_losses) == course.steps  # or training was halted in the middle
+        loss = math.fsum(trainer.step_losses) / min(len(course.allowed), len(trainer.step_losses) * course.batch)
         trainer.step_losses.clear()
         trainer.optimizer.eval()
-        quality = trainer.examined() if record.asks else None
+        quality = trainer.examined() if record.asks or self.halted else None
         if record.add(loss, quality):
             record.kept = trainer.run.pupil.snapshot()
         if trainer.options.schedule == "reduce_lr_on_plateau" and quality is not None:
             trainer.lr_scheduler.step(-quality[1])
-        if trainer.checkpoints is not None:
+        if trainer.checkpoints is not None and whole:
             if trainer.is_world_process_zero():
                 trainer.checkpoints.write(trainer.checkpoint(record))
             trainer.accelerator.wait_for_everyone()
         if trainer.is_world_process_zero():  # told when it can no longer be lost
             trainer.run.listener(EpochFinished(record.epoch, record.epochs, loss, quality and quality[0]))
-        control.should_training_stop = record.over
+        control.should_training_stop = record.over or self.halted
 
 
 def train(run: Run) -> Record:

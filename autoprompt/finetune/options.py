@@ -79,8 +79,9 @@ class FinetuneOptions:
     (Khosla et al. 2020), in which the examples of a class come in pairs.
 
     precision: "bfloat16" computes in it by autocast, weights that are trained stay float32; "auto" does
-    so where the model was loaded in 16 bits, "fast" also where the device computes faster in it. micro_tokens: padded tokens of one pass with gradients,
-    halved when memory runs out. gradient_checkpointing: activations are computed twice, not kept.
+    so where the model was loaded in 16 bits, "fast" also where the device computes faster in it.
+    micro_tokens: padded tokens of one pass with gradients, halved when memory runs out.
+    gradient_checkpointing: activations are computed twice, not kept.
 
     Raises ModelError when a value is not allowed.
     """

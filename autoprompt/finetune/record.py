@@ -18,8 +18,8 @@ Quality = tuple[float, float]  # what is better is greater: (metric, minus the l
 @dataclass(eq=False)
 class Record:
     """epochs: the most there can be. patience: see `FinetuneOptions`. qualities: on dev, of epoch 0 and
-    each one since, None where dev was not scored. losses: the mean training loss of each epoch. best: the first epoch of the
-    greatest quality, or with `last` the latest; and kept what was trained by then.
+    each one since, None where dev was not scored. losses: the mean training loss of each epoch. best: the
+    first epoch of the greatest quality, or with `last` the latest; and kept what was trained by then.
     """
 
     epochs: int

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer
 
+from autoprompt.clock import Halt, never
 from autoprompt.engine.batches import out_of_memory
 from autoprompt.errors import ModelError
 from autoprompt.events import Listener
@@ -37,7 +38,7 @@ __all__ = ["EpochTrainer", "Run"]
 class Run:
     """One training: what is trained, on what, how, and who is asked and told.
 
-    checkpoints: makes their folder for a number of processes; None writes none.
+    checkpoints: makes their folder for a number of processes; None writes none. halt: why training should end.
     """
 
     pupil: Pupil
@@ -48,6 +49,7 @@ class Run:
     listener: Listener
     seed: int
     checkpoints: Callable[[int], Checkpoints] | None = None
+    halt: Halt = never
 
 
 class _Steps(Dataset[Step]):

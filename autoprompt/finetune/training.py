@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
+from autoprompt.clock import Halt, never
 from autoprompt.data import Example, fingerprint
 from autoprompt.errors import ModelError
 from autoprompt.events import Listener, silent
@@ -42,6 +43,7 @@ def finetune(
     others: Sequence[Prompt] = (),
     folder: Path | None = None,
     target: Target = "labels",
+    halt: Halt = never,
 ) -> Tuned:
     """Train a model on `examples` under `prompt`; the best epoch on dev is kept.
 
@@ -54,7 +56,8 @@ def finetune(
     vectors of others stay as they are. Examples that a prompt shows as demonstrations are not taught
     under it. folder: where checkpoints lie; a run that was killed goes on from there when it is
     called again with the same arguments, to the same weights, and those of other arguments are
-    replaced. The model is copied, so it needs room twice.
+    replaced. halt: asked after each step why training should end now; it ends with the best weights there are.
+    The model is copied, so it needs room twice.
 
     In several processes (`accelerate launch`, torchrun) each calls this with the same arguments:
     they share each step, the first one scores, writes and tells, and all return the same.
@@ -91,7 +94,7 @@ def finetune(
             return evaluate(headed(now, prompt), prompt)
 
         with _recomputed(pupil, options):
-            record = train(Run(pupil, objective, course, options, judge, listener, seed, checkpoints))
+            record = train(Run(pupil, objective, course, options, judge, listener, seed, checkpoints, halt))
         trained = headed(pupil.finished(), pupil.prompt_now())
     return Tuned(
         trained, pupil.prompt_now(), options.method, record.best, tuple(record.qualities),

@@ -13,6 +13,9 @@ point in the group `autoprompt.metrics`. It is called with keyword arguments, as
 it names: `targets` and `predictions` (lists of labels), `probabilities` (N, C) and `labels`
 (the C labels of its columns). It returns one number an example, folded by their mean, or, for
 metrics of the whole set, one number.
+
+A metric that is loaded by such a name runs in a process of its own (`process`, `child`), within a
+time limit: what it raises, prints or breaks there becomes a `MetricError`, and the run goes on.
 """
 
 from autoprompt.metrics.base import Metric, Outcome, metric

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import importlib.util
-import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoprompt.errors import MetricError, nearest
 from autoprompt.metrics import builtin
 from autoprompt.metrics.base import Metric, Outcome
 
+if TYPE_CHECKING:
+    from autoprompt.metrics.isolated import Worker
+
 __all__ = ["load_metric"]
 
 
-def load_metric(name: str, folder: Path, labels: Sequence[str] = ("yes", "no", "maybe")) -> Metric:
+def load_metric(
+    name: str, folder: Path, labels: Sequence[str] = ("yes", "no", "maybe"), seconds: float = 60.0
+) -> Metric:
     """A built-in by name, `file.py:function` relative to `folder`, or an entry point; then tried.
 
+    All but the built-in ones run in a process of their own, in which one call may take `seconds`.
     Raises MetricError when it is not there, breaks its contract on sample answers, or raises.
     """
     if name in builtin.METRICS:
         return builtin.METRICS[name]
-    found = _from_file(name, folder) if ".py:" in name else _entry_point(name)
+    found = _from_file(name, folder, seconds) if ".py:" in name else _entry_point(name, seconds)
     _try(found, tuple(labels))
     return found
 
 
-def _from_file(name: str, folder: Path) -> Metric:
+def _from_file(name: str, folder: Path, seconds: float) -> Metric:
     file, _, attribute = name.rpartition(":")
     try:
         path = (folder / file).resolve()
@@ -36,26 +40,22 @@ def _from_file(name: str, folder: Path) -> Metric:
         path, there = folder / "?", False
     if not there:
         raise MetricError(f"The metric {name[:80]!r} names {path}, which is not a file.")
-    specification = importlib.util.spec_from_file_location(f"autoprompt_metric_{path.stem}", path)
-    if specification is None or specification.loader is None:
-        raise MetricError(f"The metric {name!r} names {path}, which Python cannot load.")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
     try:
-        specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # the user's own file may raise anything, and may call exit
-        raise MetricError(f"The metric file {path} raised {type(error).__name__}: {error}.") from error
-    found = getattr(module, attribute, None)
-    if not isinstance(found, Metric):
-        names = sorted(k for k, v in vars(module).items() if isinstance(v, Metric))
+        source = path.read_bytes().decode("latin-1")  # as it is now, whatever becomes of the file while a run lasts
+    except OSError as error:
+        raise MetricError(f"The metric {name!r} names {path}, which cannot be read: {error.strerror}.") from None
+    worker = _worker({"path": str(path), "source": source, "attribute": attribute}, f"The metric file {path}", seconds)
+    said = worker.load()
+    if "name" not in said:
+        names = said["names"]
         raise MetricError(
             f"{path} has no metric {attribute!r}; it has {', '.join(names) or 'none'}.{nearest(attribute, names)} "
             "A metric is a function decorated with @autoprompt.metrics.metric."
         )
-    return found
+    return _isolated(worker, said["name"], said["maximize"])
 
 
-def _entry_point(name: str) -> Metric:
+def _entry_point(name: str, seconds: float) -> Metric:
     import importlib.metadata
 
     points = {point.name: point for point in importlib.metadata.entry_points(group="autoprompt.metrics")}
@@ -65,13 +65,24 @@ def _entry_point(name: str) -> Metric:
             f"There is no metric {name!r}; allowed are {', '.join(allowed)}, or your own as "
             f"'file.py:function'.{nearest(name, allowed)}"
         )
-    try:
-        found = points[name].load()
-    except (Exception, SystemExit) as error:  # somebody's package may raise anything when it is imported
-        raise MetricError(f"The entry point {name!r} raised {type(error).__name__}: {error}.") from error
-    if not isinstance(found, Metric):
-        raise MetricError(f"The entry point {name!r} is {type(found).__name__}, not a Metric.")
-    return found
+    wanted = {"module": points[name].module, "attribute": points[name].attr or ""}
+    worker = _worker(wanted, f"The entry point {name!r}", seconds)
+    said = worker.load()
+    if "name" not in said:
+        raise MetricError(f"The entry point {name!r} is {said['kind']}, not a Metric.")
+    return _isolated(worker, said["name"], said["maximize"])
+
+
+def _worker(wanted: dict[str, str], place: str, seconds: float) -> Worker:
+    from autoprompt.metrics.isolated import Worker  # here: built-in metrics need no process, on any system
+
+    return Worker(wanted, place, seconds)
+
+
+def _isolated(worker: Worker, name: str, maximize: bool) -> Metric:
+    from autoprompt.metrics.isolated import Isolated
+
+    return Isolated(name, worker, maximize)
 
 
 def _try(found: Metric, labels: tuple[str, ...]) -> None:
@@ -81,6 +92,5 @@ def _try(found: Metric, labels: tuple[str, ...]) -> None:
     targets = labels * 2
     right = np.full((len(targets), len(labels)), 0.1 / max(1, len(labels) - 1))
     right[np.arange(len(targets)), np.arange(len(targets)) % len(labels)] = 0.9
-    for probabilities in (right, np.roll(right, 1, axis=1), np.full_like(right, 1 / len(labels))):
-        if math.isnan(found(Outcome(targets, probabilities, labels))):
-            raise MetricError(f"The metric {found.name!r} returned NaN.")
+    samples = (right, np.roll(right, 1, axis=1), np.full_like(right, 1 / len(labels)))
+    found.many([Outcome(targets, probabilities, labels) for probabilities in samples])

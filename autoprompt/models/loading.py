@@ -1,14 +1,20 @@
-"""From a name to a loaded model: family, device and dtype are found, the files are checked."""
+"""From a name to a loaded model: family, device and dtype are found, the files are checked.
+
+Weights are read from safetensors alone, and code of a model's own is run only where that is asked for. Of a
+hub model all files come from one commit, which is a part of its fingerprint.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoTokenizer
 
 from autoprompt.errors import ModelError
@@ -28,20 +34,51 @@ _FAMILIES: dict[Family, tuple[type[LanguageModel], str, tuple[str, ...]]] = {
     "masked": (MaskedModel, "AutoModelForMaskedLM", ("ForMaskedLM",)),
     "encoder": (EncoderModel, "AutoModel", ()),  # told by the files beside its transformer
 }
+# what is read of a hub model before its weights; no pickle is ever asked for
+_SMALL = ("*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt", "[0-9]_*/*.safetensors", "label_vectors.safetensors")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def _path(name: str) -> str:
-    return str(BUILTIN) if name == "builtin" else name
+@dataclass(frozen=True)
+class _Source:
+    """Where a model is. path: what transformers is given; folder: its files, or those of a hub model that are
+    in the cache; commit: of a hub model."""
+
+    path: str
+    folder: Path
+    commit: str | None = None
 
 
-def model_fingerprint(name: str) -> str:
-    """A hash of the files of a model folder (16 hexadecimal digits); of a hub model, its revision.
+def _source(name: str, revision: str | None, offline: bool | None, code: bool = False) -> _Source:
+    """Find a model; of a hub model, get its small files. Raises OSError or ValueError where it is not to be had."""
+    path = str(BUILTIN) if name == "builtin" else name
+    if _looks_local(path):
+        if revision is not None:
+            raise ModelError(f"The model {name!r} is a folder, which has no revision {revision!r}. Leave it out.")
+        return _Source(path, Path(path))
+    wanted = [*_SMALL, *(["*.py"] if code else [])]
+    folder = snapshot_download(name, revision=revision, local_files_only=bool(offline), allow_patterns=wanted)
+    return _Source(path, Path(folder), Path(folder).name)
+
+
+def model_fingerprint(name: str, revision: str | None = None, offline: bool | None = None) -> str:
+    """A hash of the files of a model folder (16 hexadecimal digits); of a hub model, "name@commit".
 
     The parts of a sentence encoder ("1_Pooling", "2_Dense") count too.
-    Weights over 64 MB count by size, head and tail, which spares reading them twice.
+    Weights over 64 MB count by size, head and tail, which spares reading them twice. Raises ModelError when
+    a hub model is not to be had.
     """
-    folder = Path(_path(name))
+    try:
+        source = _source(name, revision, offline)
+    except (OSError, ValueError) as error:
+        raise ModelError(_refusal(name, error, offline)) from error
+    return _fingerprint(source, name)
+
+
+def _fingerprint(source: _Source, name: str) -> str:
+    if source.commit is not None:
+        return f"{name}@{source.commit}"
+    folder = source.folder
     if not folder.is_dir():
         return name
     digest = hashlib.sha256()
@@ -101,50 +138,89 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    revision: str | None = None,
+    offline: bool | None = None,
 ) -> LanguageModel:
     """Load a model in evaluation mode.
 
     name: "builtin", a folder, or a hub name. device: "auto" (CUDA, then MPS, then CPU) or a torch
-    device. dtype: "auto", "float32", "bfloat16" or "float16". A sentence encoder has the label vectors
-    of its folder.
+    device. dtype: "auto", "float32", "bfloat16" or "float16". trust_remote_code: run code that lies beside the
+    weights. revision: of a hub model, a branch, tag or commit. offline: take a hub model from the cache alone;
+    None: folders need no network, hub models may use it. A sentence encoder has the label vectors of its folder.
 
-    Raises ModelError when there is no such model, its files are damaged or no safetensors, or it
-    does not fit its family.
+    Raises ModelError when there is no such model, its files are damaged or no safetensors, it needs code of
+    its own that is not trusted, or it does not fit its family.
 
     >>> model = load_model("builtin")
     >>> model.family
     'causal'
     """
-    path = _path(name)
-    if _looks_local(path) and not any((Path(path) / file).is_file() for file in ("config.json", "modules.json")):
-        what = "no model (no config.json)" if Path(path).is_dir() else "not there"
-        raise ModelError(
-            f"The model folder {path} is {what}. Give 'builtin', a folder in the Hugging Face layout, or a hub name."
-        )
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     place = _device(device)
-    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    source = None
     try:
-        layout = read_layout(path) if family in {None, "encoder"} else None
+        source = _source(name, revision, offline, trust_remote_code)
+        folder = source.folder
+        _require_model(folder)
+        options: dict[str, Any] = {
+            "trust_remote_code": trust_remote_code,
+            "local_files_only": source.commit is None if offline is None else offline,
+            "revision": source.commit or "main",
+        }
+        layout = read_layout(str(folder)) if family in {None, "encoder"} else None
         if layout is not None and layout.subfolder:
             options["subfolder"] = layout.subfolder
-        config = AutoConfig.from_pretrained(path, **options)
+        config = AutoConfig.from_pretrained(source.path, **options)
         kind = family or ("encoder" if layout is not None else _family(config, name))
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        network = _network(path, name, kind, config, {"dtype": _dtype(dtype, place), **options}).to(place)
+        tokenizer = AutoTokenizer.from_pretrained(source.path, **options)
+        network = _network(source.path, name, kind, config, {"dtype": _dtype(dtype, place), **options}).to(place)
     except ModelError:
         raise
     except Exception as error:  # the libraries raise many kinds for a model that is not there or broken
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"The model {name!r} cannot be loaded ({type(error).__name__}: {reason}). "
-            "Give 'builtin', a folder in the Hugging Face layout with safetensors weights, or a hub name."
-        ) from error
+        raise ModelError(_refusal(name, error, offline, source)) from error
     if kind == "masked" and tokenizer.mask_token_id is None:
         raise ModelError(f"The tokenizer of {name!r} has no mask token; a masked model needs one.")
+    fingerprint = _fingerprint(source, name)
     if kind == "encoder":
-        return EncoderModel(network, tokenizer, name, model_fingerprint(name), layout, read_labels(Path(path)))
-    return _FAMILIES[kind][0](network, tokenizer, name, model_fingerprint(name))
+        return EncoderModel(network, tokenizer, name, fingerprint, layout, read_labels(folder))
+    return _FAMILIES[kind][0](network, tokenizer, name, fingerprint)
+
+
+def _require_model(folder: Path) -> None:
+    if any((folder / file).is_file() for file in ("config.json", "modules.json")):
+        return
+    what = "no model (no config.json)" if folder.is_dir() else "not there"
+    raise ModelError(
+        f"The model folder {folder} is {what}. Give 'builtin', a folder in the Hugging Face layout, or a hub name."
+    )
+
+
+def _refusal(name: str, error: Exception, offline: bool | None, source: _Source | None = None) -> str:
+    """What a library said of a model, and what to do."""
+    text = str(error).strip()
+    reason = text.splitlines()[0] if text else type(error).__name__
+    if "trust_remote_code" in text:
+        advice = (
+            "None of its code was run. Use a model that transformers knows; or read that code and, where you trust it, "
+            "set [model] trust_remote_code = true."
+        )
+    elif source is not None and _is_pickled(source.folder):
+        advice = (
+            "Its weights are pickled (.bin), which can run code when they are read, so they are not. "
+            "Save them as safetensors, or use a model that has them."
+        )
+    elif source is None and not _looks_local(name) and offline is not False:
+        advice = (
+            f"It is not in the cache of this machine. Get it with `hf download {name}` where there is a network, give "
+            "a folder, or set [model] offline = false."
+        )
+    else:
+        advice = "Give 'builtin', a folder in the Hugging Face layout with safetensors weights, or a hub name."
+    return f"The model {name!r} cannot be loaded ({type(error).__name__}: {reason}). {advice}"
+
+
+def _is_pickled(folder: Path) -> bool:
+    return any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors"))
 
 
 def _network(path: str, name: str, kind: Family, config: Any, options: dict[str, Any]) -> Any:
@@ -173,4 +249,9 @@ def _network(path: str, name: str, kind: Family, config: Any, options: dict[str,
 
 
 def _looks_local(path: str) -> bool:
-    return Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1 or "\\" in path
+    if path.startswith((".", "/", "~")) or path.count("/") > 1 or "\\" in path:
+        return True
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False

@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from autoprompt.errors import ResultsError
 from autoprompt.report.finetune import finetune_sections
 from autoprompt.report.search import search_sections
+from autoprompt.wording import fenced, inline
 
 __all__ = ["write_report"]
 
 Record = Mapping[str, Any]
 
 
+# what an event that was edited, or is of another version, makes of the arithmetic below
+_DAMAGED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
 def write_report(events: Iterable[Record]) -> str:
-    """The report of a journal's events; of an unfinished run it tells what there is so far."""
+    """The report of a journal's events; of an unfinished run it tells what there is so far.
+
+    No text of an event acts in it as Markdown. Raises ResultsError when an event lacks something, or holds
+    what it cannot.
+    """
     seen: dict[str, list[Record]] = {}
     for event in events:
-        seen.setdefault(event["event"], []).append(event)
+        try:
+            seen.setdefault(event["event"], []).append(_inert(event))
+        except _DAMAGED as error:
+            raise ResultsError(_damaged(error)) from None
+    try:
+        return _written(seen)
+    except _DAMAGED as error:
+        raise ResultsError(_damaged(error)) from None
+
+
+def _damaged(error: Exception) -> str:
+    return (
+        f"The journal has an event that cannot be told ({type(error).__name__}: {str(error)[:200]}). "
+        "Was it edited, or written by another version?"
+    )
+
+
+def _inert(value: Any, key: str = "") -> Any:
+    """The same with every text made inert, but for prompts: they are shown in fences."""
+    if isinstance(value, str):
+        return value if key == "text" else inline(value)
+    if isinstance(value, Mapping):
+        return {inline(name): _inert(inner, name) for name, inner in value.items()}
+    return [_inert(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _written(seen: Mapping[str, list[Record]]) -> str:
     started = seen.get("RunStarted", [{"name": "?", "metric": "?", "seed": "?", "maximize": True}])[0]
     parts = [
         f"# {started['name']}",
@@ -60,15 +95,14 @@ def _winner(seen: Mapping[str, list[Record]]) -> str:
     if "WinnerChosen" not in seen:
         return ""
     winner = seen["WinnerChosen"][-1]
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", winner["text"])), default=0))
-    return f"## The winner\n\nTrial {winner['number']}, {winner['kind']}.\n\n{fence}text\n{winner['text']}\n{fence}"
+    return f"## The winner\n\nTrial {winner['number']}, {winner['kind']}.\n\n{fenced(winner['text'])}"
 
 
 def _failures(seen: Mapping[str, list[Record]]) -> str:
     failed = list({t["number"]: t for t in seen.get("TrialFailed", [])}.values())
     if not failed:
         return ""
-    lines = [f"- trial {t['number']} ({t['kind']}): {' '.join(str(t['reason']).split())}" for t in failed[:20]]
+    lines = [f"- trial {t['number']} ({t['kind']}): {t['reason']}" for t in failed[:20]]
     more = [f"- … and {len(failed) - 20} more in events.jsonl"] if len(failed) > 20 else []
     title = "1 failed trial" if len(failed) == 1 else f"{len(failed)} failed trials"
     return f"## {title}\n\n" + "\n".join(lines + more)

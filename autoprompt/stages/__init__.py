@@ -7,6 +7,17 @@ from autoprompt.stages.exporting import exported
 from autoprompt.stages.job import Job
 from autoprompt.stages.judging import confirmed, judged
 from autoprompt.stages.material import read_material
+from autoprompt.stages.planning import Shelf, planned
 from autoprompt.stages.tuning import finetune_options, tuned
 
-__all__ = ["Job", "confirmed", "exported", "finetune_options", "judged", "read_material", "tuned"]
+__all__ = [
+    "Job",
+    "Shelf",
+    "confirmed",
+    "exported",
+    "finetune_options",
+    "judged",
+    "planned",
+    "read_material",
+    "tuned",
+]

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoprompt import events
+from autoprompt.clock import Clock
 from autoprompt.config import Config
 from autoprompt.data import Example, Splits
 from autoprompt.models import LanguageModel
 from autoprompt.results import RunFolder
 from autoprompt.scorer import Scorer
+from autoprompt.space import Space
 
 __all__ = ["Job"]
 
@@ -19,8 +21,8 @@ __all__ = ["Job"]
 class Job:
     """A run, as its stages see it.
 
-    base: the folder that the config's paths start from. writer: the model that writes, where it is another
-    than the task's.
+    base: the folder that the config's paths start from. clock: when the run has to end. writer: the model that
+    writes, where it is another than the task's.
     """
 
     folder: RunFolder
@@ -29,6 +31,8 @@ class Job:
     splits: Splits
     scorer: Scorer
     tell: events.Listener
+    clock: Clock
+    space: Space
     writer: LanguageModel | None = None
 
     def open_test(self, reason: str) -> tuple[Example, ...]:

@@ -55,14 +55,20 @@ def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
 
     The weights lie in the folder's `tuning`. Where it is asked for, the model is also tuned from the
     user's own prompt, so that what prompt and tuning are worth can be told apart. None when
-    there is nothing to train.
+    there is nothing to train, or no time for it.
     """
     stored = job.folder.stage("finetune")
     if stored is not None:
         return dict(stored) or None
+    if finetune_options(job.config, job.scorer.model.family) is None:
+        return None
     winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")
     start = _start(job, winner.prompt)
     if start is None:
+        job.folder.finish_stage("finetune", {})
+        return None
+    if reason := job.clock.halt():
+        job.tell(events.Notice(f"Nothing is fine-tuned: {reason}"))
         job.folder.finish_stage("finetune", {})
         return None
     others = _others(job, start, finalists)
@@ -76,7 +82,10 @@ def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
     values["helped"] = found.epoch > 0 and not _worse_on_dev(job, winner.prompt, found)
     del found  # a large model is not held beside the next one
     if job.config.finetune.compare and baseline.prompt != winner.prompt:
-        outcomes["tuning"] = _tuned_alone(job, baseline.prompt, test)
+        if reason := job.clock.halt():
+            job.tell(events.Notice(f"Nothing is fine-tuned from your own prompt, to compare with: {reason}"))
+        else:
+            outcomes["tuning"] = _tuned_alone(job, baseline.prompt, test)
     parts = judge_parts(job.scorer.metric, outcomes, job.config.seed)
     job.tell(events.PartsCompared({str(c): v for c, v in parts.cells.items()}, {**parts.differences}, parts.sentence))
     values |= {"parts": asdict(parts), "prompts": 1 + len(others), "added": counts}
@@ -131,7 +140,7 @@ def _train(job: Job, start: Prompt, examples: Sequence[Example], others: Sequenc
 
     found = finetune(
         scorer.model, start, examples, evaluate, options, job.config.seed, tell, others=others,
-        folder=_checkpoints(job) / name.replace(" ", "-"),
+        folder=_checkpoints(job) / name.replace(" ", "-"), halt=job.clock.halt,
     )  # fmt: skip
     scorer.engine.count(found.tokens)
     return found

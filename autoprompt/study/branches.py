@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial
 
-from autoprompt.errors import AutopromptError
-from autoprompt.models import LanguageModel, text_vectors
+from autoprompt.models import LanguageModel
 from autoprompt.prompt import Prompt
 from autoprompt.propose import Desk, Known, Proposer
-from autoprompt.samplers import CoordinateSearch, Surrogate, ask_parameters
+from autoprompt.samplers import CoordinateSearch
 from autoprompt.soft import Projection, seed_of
-from autoprompt.space import SoftStructure, Space, Stored
+from autoprompt.space import SoftStructure, Space
 from autoprompt.study.history import History
-from autoprompt.study.trials import Asked, Trials, by_batch
+from autoprompt.study.records import Asked, by_batch
 from autoprompt.tuning import TuningOptions, exact_text_start, tune_vectors
 
-__all__ = ["Branch", "Coordinates", "Found", "Proposed", "Sampled", "SurrogateBranch", "Tuned"]
+__all__ = ["Branch", "Coordinates", "Found", "Proposed", "Tuned"]
 
 
 @dataclass(frozen=True)
@@ -44,88 +42,6 @@ class Branch(Protocol):
         """Up to `count` candidates; `number` is that of the first trial of the batch."""
 
 
-class _Recorded(Stored):
-    """Plays parameters, and notes their distributions."""
-
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        super().__init__(params)
-        self.distributions: dict[str, BaseDistribution] = {}
-
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        self.distributions[name] = IntDistribution(low, high)
-        return super().suggest_int(name, low, high)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        self.distributions[name] = CategoricalDistribution(choices)
-        return super().suggest_categorical(name, choices)
-
-
-def _asked(space: Space, params: Mapping[str, Any], branch: str) -> Asked:
-    """The candidate of parameters; one that is no prompt is asked with its reason."""
-    recorded = _Recorded(params)
-    prompt, reason = None, ""
-    try:
-        prompt = space.discrete(recorded)
-    except AutopromptError as error:
-        reason = str(error)
-    kept = {name: params[name] for name in recorded.distributions}
-    return Asked(prompt, branch, kept, recorded.distributions, reason=reason)
-
-
-class SurrogateBranch:
-    """Prompts of the space, by a surrogate that knows what their parts say."""
-
-    name = "discrete"
-    whole = False
-
-    def __init__(self, space: Space, model: LanguageModel, seed: int, startup: int) -> None:
-        self._space = space
-        self._surrogate = Surrogate(space, lambda texts: text_vectors(model, texts), seed, startup)
-
-    def find(self, history: History, count: int, number: int) -> Found:
-        params = self._surrogate.suggest(history.observations(), count, number, history.observations)
-        return Found([_asked(self._space, values, self.name) for values in params])
-
-
-class Sampled:
-    """Prompts of the space, by one of Optuna's samplers.
-
-    It works on a copy of the study in memory, where asking costs nothing and where samplers may
-    keep their notes. A resumed search runs the earlier batches through it again.
-    """
-
-    name = "discrete"
-    whole = False
-
-    def __init__(self, space: Space, sampler: str, trials: Trials, seed: int, startup: int) -> None:
-        self._space, self._sampler, self._seed, self._startup = space, sampler, seed, startup
-        self._copy = optuna.create_study(directions=trials.study.directions)
-        self._followed = 0
-
-    def find(self, history: History, count: int, number: int) -> Found:
-        for members in by_batch(history.ended[self._followed :]).values():
-            self._follow(members)
-        self._followed = len(history.ended)
-        return Found([_asked(self._space, self._ask(number + slot).params, self.name) for slot in range(count)])
-
-    def _ask(self, number: int) -> optuna.Trial:
-        return ask_parameters(self._copy, self._space, self._sampler, self._seed, number, self._startup)
-
-    def _follow(self, members: Sequence[FrozenTrial]) -> None:
-        """Take a batch over, all of it asked before any of it is told, as it was."""
-        has = len(self._copy.get_trials(deepcopy=False))
-        for trial in members:
-            if trial.number >= has:
-                _ = self._ask(trial.number) if trial.user_attrs["branch"] == self.name else self._copy.ask()
-        copies = self._copy.get_trials(deepcopy=False)
-        for trial in members:
-            if not copies[trial.number].state.is_finished():
-                values = trial.values if trial.state == TrialState.COMPLETE else None
-                for step, value in trial.intermediate_values.items():
-                    optuna.Trial(self._copy, copies[trial.number]._trial_id).report(value, step)
-                self._copy.tell(trial.number, values, state=trial.state)
-
-
 class Coordinates:
     """Vectors by coordinates, without gradients (black-box tuning, Sun et al. 2022).
 
@@ -144,13 +60,14 @@ class Coordinates:
     def find(self, history: History, count: int, number: int) -> Found:
         soft = self._space.soft
         assert soft is not None
-        earlier = history.of_branch(self.name)
-        run, generation = divmod(len(by_batch(earlier)), self._generations)
+        earlier = history.own(self.name)  # each worker has searches of its own
+        done, generation = divmod(len(by_batch(earlier)), self._generations)
+        run = history.mixed(done)
         structure = soft.structure(run, self._seed)
         members = [t for t in earlier if t.user_attrs["run"] == run]
         carrier = members[0].user_attrs["parents"][0] if members else _carrier(history.known, structure).number
         text = history.trials.prompt(history.trials.all()[carrier])
-        told = [_ranks([t for t in members if t.user_attrs["generation"] == g]) for g in range(generation)]
+        told = [self._ranks([t for t in members if t.user_attrs["generation"] == g]) for g in range(generation)]
         searched = CoordinateSearch(soft.dimensions, self._population, self._deviation, seed_of(self._seed, "cma", run))
         projection = _projection(self._space, self._model, text, structure, run)
         params, distributions = _structure_parameters(self._space, structure)
@@ -162,18 +79,19 @@ class Coordinates:
             for coordinates in searched.candidates(told)[:count]
         ])  # fmt: skip
 
+    def _ranks(self, generation: Sequence[FrozenTrial]) -> list[float | None]:
+        """Places within a generation, which is all that CMA-ES looks at: who saw more examples comes
+        first, then who has the better mean evidence. None for those that failed, or were never asked
+        because their worker died."""
 
-def _ranks(generation: Sequence[FrozenTrial]) -> list[float | None]:
-    """Places within a generation, which is all that CMA-ES looks at: who saw more examples comes
-    first, then who has the better mean evidence. None for those that failed."""
+        def place(trial: FrozenTrial) -> tuple[int, float]:
+            score = trial.user_attrs["score"]
+            return (-score["examples"], -score["gain"])
 
-    def place(trial: FrozenTrial) -> tuple[int, float]:
-        score = trial.user_attrs["score"]
-        return (-score["examples"], -score["gain"])
-
-    ranked = sorted((t for t in generation if "score" in t.user_attrs), key=place)
-    places = {t.number: float(at) for at, t in enumerate(ranked)}
-    return [places.get(t.number) for t in generation]
+        ranked = sorted((t for t in generation if "score" in t.user_attrs), key=place)
+        places = {t.number: float(at) for at, t in enumerate(ranked)}
+        found = [places.get(t.number) for t in generation]
+        return found + [None] * (self._population - len(found))
 
 
 def _carrier(known: Sequence[Known], structure: SoftStructure) -> Known:
@@ -212,7 +130,7 @@ class Tuned:
     def find(self, history: History, count: int, number: int) -> Found:
         turn = len(by_batch(history.of_branch(self.name)))
         known = history.known
-        start, parent, note = self._start(known, turn)
+        start, parent, note = self._start(known, turn, history)
         options = replace(
             self._options,
             checkpoints=count,
@@ -220,7 +138,7 @@ class Tuned:
             reparameterization="mlp" if note == "structure" and turn % 2 else "none",
         )
         found, tokens = tune_vectors(
-            self._desk.model, start, self._desk.pool, options, seed_of(self._seed, "tune", turn)
+            self._desk.model, start, self._desk.pool, options, seed_of(self._seed, "tune", history.mixed(turn))
         )
         assert start.soft is not None
         return Found(
@@ -228,14 +146,14 @@ class Tuned:
                 Asked(
                     self._desk.space.with_vectors(replace(start, soft=None), checkpoint.vectors, start.soft.position),
                     self.name, operator=f"tuning from {note}", parents=(parent,),
-                    notes={"run": turn, "step": checkpoint.step},
+                    notes={"run": history.mixed(turn), "step": checkpoint.step},
                 )
                 for checkpoint in found
             ],
             tokens,
         )  # fmt: skip
 
-    def _start(self, known: Sequence[Known], turn: int) -> tuple[Prompt, int, str]:
+    def _start(self, known: Sequence[Known], turn: int, history: History) -> tuple[Prompt, int, str]:
         """The soft prompt to start from, its parent's number, and what it is."""
         best = next(candidate for candidate in known if candidate.prompt.soft is None)
         soft = [candidate for candidate in known if candidate.prompt.soft is not None]
@@ -245,7 +163,7 @@ class Tuned:
                 return exact, best.number, "text"
         if turn % 3 == 2 and soft:
             return soft[0].prompt, soft[0].number, "soft"
-        return self._from_structure(best, turn), best.number, "structure"
+        return self._from_structure(best, history.mixed(turn)), best.number, "structure"
 
     def _from_structure(self, carrier: Known, turn: int) -> Prompt:
         space, model = self._desk.space, self._desk.model

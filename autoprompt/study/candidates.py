@@ -15,7 +15,7 @@ from autoprompt.prompt import Prompt
 from autoprompt.racing import Entrant, per_example, standings
 from autoprompt.scorer import Scorer
 from autoprompt.study.options import StudyOptions
-from autoprompt.study.trials import Kind
+from autoprompt.study.records import Kind
 
 __all__ = ["Candidate", "confirm", "finalists", "pareto_front", "ranked"]
 

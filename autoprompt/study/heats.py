@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -11,14 +11,16 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from autoprompt.data import Example
+from autoprompt.errors import Halted
 from autoprompt.evidence import bounded
 from autoprompt.prompt import Prompt
-from autoprompt.racing import Fate, Lane, PairedRule, Race, Rivals, make_rule
+from autoprompt.racing import Fate, Lane, PairedRule, Race, Rivals, Rule, make_rule
 from autoprompt.scorer import Score, Scorer
 from autoprompt.space import Space
 from autoprompt.study.history import History
 from autoprompt.study.options import StudyOptions
-from autoprompt.study.trials import Trials, by_batch
+from autoprompt.study.records import by_batch
+from autoprompt.study.trials import Trials
 
 __all__ = ["Heats", "Runner"]
 
@@ -40,17 +42,26 @@ class Runner:
 
 
 class Heats:
-    """The races of a search, batch after batch, on the same examples in the same order."""
+    """The races of a search, batch after batch, on the same examples in the same order.
+
+    halt: says after each look why the search is to end now, or nothing; then Halted is raised.
+    """
 
     def __init__(
-        self, space: Space, scorer: Scorer, examples: Sequence[Example], options: StudyOptions, trials: Trials
+        self,
+        space: Space,
+        scorer: Scorer,
+        examples: Sequence[Example],
+        options: StudyOptions,
+        trials: Trials,
+        halt: Callable[[], str],
     ) -> None:
         self._baseline, self._pool = space.baseline, space.pool
         self._scorer, self._examples, self._trials = scorer, list(examples), trials
-        self._several = options.several
-        paired = PairedRule(options.level, options.share, options.slice)
-        self._rule = make_rule(options.pruner, paired, len(examples), scorer.metric.maximize)
-        self._raced = 0  # batches that the rule has seen
+        self._several, self._options, self._halt = options.several, options, halt
+        self._rule = self._fresh_rule()
+        self._raced: list[int] = []  # batches that the rule has seen
+        self._scale: float | None = None
 
     def run(self, batch: Sequence[FrozenTrial], history: History) -> list[Runner]:
         """Score a batch in growing slices, and drop who is certainly not the best; those not told yet.
@@ -63,6 +74,8 @@ class Heats:
         race, looks = self._race_of(history, [runner.trial.number for runner in running])
         for total in looks:
             self._look(running, total)
+            if reason := self._halt():
+                raise Halted(reason)
             running = [runner for runner in running if not runner.reason]
             if not running:
                 break
@@ -71,7 +84,7 @@ class Heats:
                 runner.fate = "stays" if total == looks[-1] else fate  # who saw all examples is complete
             running = [runner for runner in running if runner.fate == "stays"]
         race.finish([runner.lane for runner in running if runner.lane is not None])
-        self._raced = history.batch + 1
+        self._raced += [history.batch] if history.batch else []
         return [runner for runner in runners if not runner.trial.state.is_finished()]
 
     def _race_of(self, history: History, numbers: Sequence[int]) -> tuple[Race, list[int]]:
@@ -80,19 +93,31 @@ class Heats:
             return make_rule("none", PairedRule(), total, True).race(numbers, Rivals()), [total]
         return self._rule.race(numbers, history.rivals(self._several)), self._rule.looks(total)
 
+    def _fresh_rule(self) -> Rule:
+        options = self._options
+        paired = PairedRule(options.level, options.share, options.slice)
+        return make_rule(options.pruner, paired, len(self._examples), self._scorer.metric.maximize)
+
     def _follow_races(self, history: History) -> None:
-        """Run the races that an earlier process ran again, from what is stored, where a rule remembers them."""
+        """Run the races that others ran again, from what is stored, where a rule remembers them.
+
+        It sees them in the order of their first trials. One that ended late, of another worker, has
+        its place before others that the rule has seen: then it sees all again.
+        """
         if not self._rule.remembers:
             return
-        for number, running in by_batch(history.told).items():
-            if number < max(1, self._raced):
-                continue
+        past = {number: running for number, running in by_batch(history.told).items() if number}
+        if list(past)[: len(self._raced)] != self._raced:
+            self._rule, self._raced = self._fresh_rule(), []
+        for number in list(past)[len(self._raced) :]:
+            running = past[number]
             race = self._rule.race([t.number for t in running], Rivals())
             for total in self._rule.looks(len(self._examples)):
                 running = [t for t in running if t.user_attrs["score"]["examples"] >= total]
                 if running:
                     race.judge([self._stored(t, total) for t in running])
             race.finish([self._trials.lane(t) for t in running])
+        self._raced = list(past)
 
     def _look(self, runners: Sequence[Runner], total: int) -> None:
         """Bring each runner to `total` examples, those that are not stored in one grid.
@@ -139,13 +164,15 @@ class Heats:
 
         Not on those that the bets are laid on: their bounds must not depend on what they bet on.
         """
-        known = self._trials.noted("scale")
-        if known is None:
-            examples = self._pool[:_SCALED_BY] or self._examples
-            [score] = self._scorer.score([self._baseline], examples)
-            known = max(1e-6, float(np.median(np.abs(score.margins))) / 2)
-            self._trials.note("scale", known)
-        return float(known)
+        if self._scale is None:
+            known = self._trials.noted().get("scale")
+            if known is None:
+                examples = self._pool[:_SCALED_BY] or self._examples
+                [score] = self._scorer.score([self._baseline], examples)
+                known = max(1e-6, float(np.median(np.abs(score.margins))) / 2)
+                self._trials.note("scale", known)
+            self._scale = float(known)
+        return self._scale
 
     def _size_of(self, prompt: Prompt) -> float:
         """Rendered tokens of an input, in the mean."""

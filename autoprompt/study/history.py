@@ -1,13 +1,12 @@
-"""What a search knows at the beginning of a batch: a function of the batches before it alone.
+"""What a search knows at the beginning of a batch: a function of what had ended when it was asked.
 
 So what a branch makes of it, and how the batch is raced, come out the same when a killed search is
-resumed in the middle of a batch.
+resumed in the middle of a batch, and when another worker races it again.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,30 +19,73 @@ from autoprompt.metrics import Metric
 from autoprompt.propose import Known
 from autoprompt.racing import Rivals, inflation
 from autoprompt.samplers import Observation, Turn
-from autoprompt.study.trials import Trials, by_batch
+from autoprompt.study.board import Ticket
+from autoprompt.study.records import by_batch
+from autoprompt.study.trials import Trials
 
 __all__ = ["History"]
 
+_APART = 1_000_000  # numbers of one worker's choices, before those of the next
 _GROUP = 64  # rivals that say how much of the best one's lead is luck, and the field of a race
 
 
 @dataclass(frozen=True)
 class History:
-    """The trials of the batches before `batch`. empty: batches for which a branch had nothing to propose."""
+    """The trials of the batches that had ended before `batch` was asked.
+
+    empty: batches for which a branch had nothing to propose. taken: fingerprints of prompts that other
+    workers are on, or have told since. worker: whose batch it is. alone: no other worker has had one.
+    """
 
     trials: Trials
     ended: tuple[FrozenTrial, ...]
     empty: tuple[tuple[int, Turn], ...]
     batch: int
     metric: Metric
+    taken: frozenset[str] = frozenset()
+    worker: int = 0
+    alone: bool = True
 
     @classmethod
     def before(cls, batch: int, trials: Trials, metric: Metric) -> History:
         """What is known before batch number `batch`; all earlier batches have ended."""
-        known = trials.all()
-        ended = tuple(known[: bisect_left(known, batch, key=lambda trial: trial.user_attrs["batch"])])
-        empty = tuple((at, Turn(branch, 0.0, cost)) for at, (branch, cost) in trials.empty().items() if at < batch)
-        return cls(trials, ended, empty, batch, metric)
+        ended = tuple(trial for trial in trials.all() if trial.user_attrs["batch"] < batch)
+        return cls(trials, ended, _turns(trials, batch), batch, metric)
+
+    @classmethod
+    def seen(cls, ticket: Ticket, trials: Trials, metric: Metric, alone: bool) -> History:
+        """What was known to the worker that asked a batch. alone: no other worker has had one until now."""
+        hidden = {*ticket.open, ticket.batch}
+        ended = tuple(t for t in trials.all()[: ticket.upto] if t.user_attrs["batch"] not in hidden)
+        known = {trial.number for trial in ended}
+        taken = frozenset(
+            trial.user_attrs.get("fingerprint", "")
+            for trial in trials.all()
+            if trial.number not in known and trial.user_attrs["batch"] != ticket.batch
+        )
+        # empty batches change nothing that a batch which was asked depends on
+        empty = _turns(trials, ticket.batch if alone else None)
+        return cls(trials, ended, empty, ticket.batch, metric, taken, ticket.worker, alone)
+
+    @classmethod
+    def whole(cls, trials: Trials, metric: Metric) -> History:
+        """All that is told, also of batches that were left in the middle."""
+        ended = tuple(trial for trial in trials.all() if trial.state.is_finished())
+        batch = 1 + max((trial.user_attrs["batch"] for trial in ended), default=-1)
+        return cls(trials, ended, _turns(trials, None), batch, metric)
+
+    @property
+    def number(self) -> int:
+        """What the random choices of the batch come from: its first trial's number, and the worker's."""
+        return len(self.ended) if self.alone else self._upto + self.worker * _APART
+
+    @property
+    def _upto(self) -> int:
+        return 1 + self.ended[-1].number
+
+    def mixed(self, number: int) -> int:
+        """A number of something that no other worker has."""
+        return number + self.worker * _APART
 
     @cached_property
     def told(self) -> list[FrozenTrial]:
@@ -115,3 +157,13 @@ class History:
     def of_branch(self, branch: str) -> list[FrozenTrial]:
         """The trials of a branch, by number, failed ones included."""
         return [trial for trial in self.ended if trial.user_attrs["branch"] == branch]
+
+    def own(self, branch: str) -> list[FrozenTrial]:
+        """Those of them that this worker asked."""
+        return [trial for trial in self.of_branch(branch) if trial.user_attrs.get("worker", 0) == self.worker]
+
+
+def _turns(trials: Trials, before: int | None) -> tuple[tuple[int, Turn], ...]:
+    """The turns that came to nothing."""
+    empty = trials.empty().items()
+    return tuple((at, Turn(branch, 0.0, cost)) for at, (branch, cost) in empty if before is None or at < before)

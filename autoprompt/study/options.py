@@ -42,6 +42,7 @@ class StudyOptions:
 
     trials: int = 80
     evaluations: int | None = None
+    tokens: int | None = None
     batch: int = 8
     slice: int = 8
     pruner: str = "racing"

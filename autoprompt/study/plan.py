@@ -8,8 +8,9 @@ from autoprompt.propose import PROPOSERS, Desk
 from autoprompt.samplers import SAMPLERS
 from autoprompt.scorer import Scorer
 from autoprompt.space import Space
-from autoprompt.study.branches import Branch, Coordinates, Proposed, Sampled, SurrogateBranch, Tuned
+from autoprompt.study.branches import Branch, Coordinates, Proposed, Tuned
 from autoprompt.study.options import BRANCHES, StudyOptions
+from autoprompt.study.sampled import Sampled, SurrogateBranch
 from autoprompt.study.trials import Trials
 from autoprompt.tuning import TuningOptions
 

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprompt.data import Example
-from autoprompt.errors import AutopromptError, StudyError
-from autoprompt.events import BatchPlanned, Listener, Notice, TrialFailed, TrialFinished, silent
+from autoprompt.errors import Halted
+from autoprompt.events import Listener, Notice, silent
 from autoprompt.models import LanguageModel
 from autoprompt.racing import in_class_turns
-from autoprompt.samplers import next_branch
 from autoprompt.scorer import Scorer
 from autoprompt.space import Space
-from autoprompt.study.branches import Found
+from autoprompt.study.asking import Asking, Plan
+from autoprompt.study.beats import Beats
 from autoprompt.study.candidates import Candidate, confirm, ranked
+from autoprompt.study.counts import check_failures, counted, evaluations, event_of, tokens
 from autoprompt.study.heats import Heats, Runner
 from autoprompt.study.history import History
 from autoprompt.study.options import StudyOptions
 from autoprompt.study.plan import branches_of
-from autoprompt.study.trials import Asked, Told, Trials
+from autoprompt.study.records import Told
+from autoprompt.study.sharing import Roll, Shared
+from autoprompt.study.together import AskingTogether
+from autoprompt.study.trials import Trials
 
-__all__ = ["Study"]
+__all__ = ["Study", "never"]
+
+
+def never() -> str:
+    """No reason to end a search."""
+    return ""
 
 
 class Study:
@@ -36,10 +45,13 @@ class Study:
     asked and not told is raced again under the same numbers, so that a resumed study reaches the
     trials of one that was never killed.
 
-    folder: where the study and what is large are kept; None keeps them in memory. heard: numbers of
-    trials that the listener was told of by an earlier process; the other finished ones, whose
-    process died between committing and telling, are told when the study runs. writer: the model that
-    writes and fills in for the proposers; None takes the task model.
+    place: the folder where the study and what is large are kept; a study that several processes work
+    on, each with such a loop; None keeps all in memory. heard: numbers of trials that the listener was
+    told of by an earlier process; the other finished ones, whose process died between committing and
+    telling, are told when the study runs. The main process tells of those of all workers. writer: the
+    model that writes and fills in for the proposers; None takes the task model. halt: asked before each
+    batch and after each look of a race; what it says ends the search, and leaves the batch to be raced
+    again by a run that goes on. So does `Halted`, raised while something is scored.
     """
 
     def __init__(
@@ -48,137 +60,92 @@ class Study:
         scorer: Scorer,
         examples: Sequence[Example],
         options: StudyOptions | None = None,
-        folder: Path | None = None,
+        place: Path | Shared | None = None,
         seed: int = 0,
         listener: Listener = silent,
         heard: Collection[int] = (),
         writer: LanguageModel | None = None,
+        halt: Callable[[], str] = never,
     ) -> None:
         self.space, self.scorer, self.seed, self.listener = space, scorer, seed, listener
-        self.heard = heard
         self.options = options or StudyOptions()
         self.examples = in_class_turns(examples, seed)
+        self.halted = ""  # why the search was ended from outside
+        self._heard, self._halt = set(heard), halt
         metric = scorer.metric
         direction = StudyDirection.MAXIMIZE if metric.maximize else StudyDirection.MINIMIZE
         directions = (direction, StudyDirection.MINIMIZE) if self.options.several else (direction,)
-        self.trials = Trials(folder, space, directions)
+        self.trials = Trials(place, space, directions)
         self.study = self.trials.study
-        self._branches = branches_of(space, scorer, self.options, self.trials, seed, writer)
-        self._history: History | None = None
-        self._heats = Heats(space, scorer, self.examples, self.options, self.trials)
+        self._roll = Roll(self.trials.store, place.name) if isinstance(place, Shared) else None
+        self._beats: Beats | None = None
+        branches = branches_of(space, scorer, self.options, self.trials, seed, writer)
+        plan = Plan(space.baseline, branches, self.options, metric, seed, listener, self._reason)
+        self._asking = Asking(plan, self.trials)
+        if isinstance(place, Shared) and self._roll is not None and self.trials.board is not None:
+            self._beats = Beats(self._roll, place)
+            pause = min(1.0, place.beat / 4)
+            self._asking = AskingTogether(plan, self.trials, self.trials.board, self._beats, self._tell_of, pause)
+        self._heats = Heats(space, scorer, self.examples, self.options, self.trials, self._reason)
 
     def run(self) -> list[Candidate]:
         """Ask, score and tell until all trials are done; all candidates that saw every example, best first.
 
-        Raises StudyError when the baseline fails or more than half of the trials do.
+        Raises StudyError when the baseline fails or more than half of the trials do, or when the
+        storage stays away.
         """
-        for trial in self.trials.all():
-            if trial.state.is_finished() and trial.number not in self.heard:
-                self._announce(trial)
-        while batch := self.ask():
-            raced = self.raced(batch)
-            self.tell(raced)
-            for runner in raced:  # not before all are told: two may have the same prompt
-                if runner.fate != "stays":
-                    self.scorer.forget(self.trials.prompt(runner.trial))
-            self._check_failures()
+        with self._alive():
+            self._tell_of()
+            try:
+                while batch := self.ask():
+                    raced = self.raced(batch)
+                    self.tell(raced)
+                    for runner in raced:  # not before all are told: two may have the same prompt
+                        if runner.fate != "stays":
+                            self.scorer.forget(self.trials.prompt(runner.trial))
+                    check_failures(self.trials)
+            except Halted as halted:
+                self.halted = str(halted)
+                self.listener(Notice(f"The search ends after {self._ended()} trials: {self.halted}"))
         return self.candidates()
 
-    # -- ask ---------------------------------------------------------------------------------
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        """While this holds, the other workers see that this one lives; the main process ends them with itself."""
+        if self._beats is None or self._roll is None:
+            yield
+            return
+        finished = False
+        with self._beats:
+            try:
+                yield
+                finished = not self.halted
+            finally:
+                if not finished and self.trials.worker == 0:
+                    self._roll.write("halt", self.halted or "the main process has stopped.")
+
+    def _reason(self) -> str:
+        return self._halt() or ("" if self._beats is None else self._beats.halt)
+
+    def _ended(self) -> int:
+        return sum(trial.state.is_finished() for trial in self.trials.all())
 
     def ask(self) -> list[FrozenTrial]:
         """All trials of the batch that is to be raced, some of which may be told; empty when all is done."""
-        while True:
-            members = self._last_batch()
-            batch = members[0].user_attrs["batch"] if members else -1
-            if members and len(members) < self._whole(members):
-                history = self._before(batch)
-                self._ask_by(members[0].user_attrs["branch"], history, members[0].user_attrs["size"], len(members))
-            elif any(not t.state.is_finished() for t in members):
-                return members
-            elif not self._ask_next(max([batch, *self.trials.empty()]) + 1):
-                return []
-
-    def _last_batch(self) -> list[FrozenTrial]:
-        trials = self.trials.all()
-        if not trials:
-            return []
-        last = trials[-1].user_attrs["batch"]
-        return list(trials[bisect_left(trials, last, key=lambda trial: trial.user_attrs["batch"]) :])
-
-    def _before(self, batch: int) -> History:
-        """What is known before a batch, which does not change while it is asked and raced."""
-        if self._history is None or self._history.batch != batch:
-            self._history = History.before(batch, self.trials, self.scorer.metric)
-        return self._history
-
-    def _whole(self, members: Sequence[FrozenTrial]) -> int:
-        """How many candidates a batch has when it is asked; fewer, where its branch could not make them again."""
-        attrs = members[0].user_attrs
-        return int((self.trials.noted("short") or {}).get(str(attrs["batch"]), attrs["size"]))
-
-    def _ask_next(self, batch: int) -> bool:
-        """Ask the batch of the next branch; whether there is anything left to do."""
-        if batch == 0:
-            self.trials.add(Asked(self.space.baseline, "baseline"), 0, 1)
-            return True
-        history = self._before(batch)
-        size = min(self.options.batch, self.options.trials - len(history.ended))
-        names = [name for name, branch in self._branches.items() if size == self.options.batch or not branch.whole]
-        end = self._end(history) if size > 0 and names else ""
-        if end:
-            self.listener(Notice(f"The search ends after {len(history.ended)} trials: {end}"))
-        if end or size <= 0 or not names:
-            return False
-        self._ask_by(self._turn_of(names, history), history, size, 0)
-        return True
-
-    def _end(self, history: History) -> str:
-        """Why a search ends before its trials are done, or nothing."""
-        if self.options.evaluations is not None and (spent := self.evaluations()) >= self.options.evaluations:
-            return f"{spent:,} evaluations are spent, and {self.options.evaluations:,} are allowed."
-        barren = [at for at in self.trials.empty() if at > history.ended[-1].user_attrs["batch"]]
-        if len(barren) > 4 * len(self._branches):
-            return f"none of the branches {', '.join(self._branches)} finds anything new."
-        return ""
-
-    def _turn_of(self, names: Sequence[str], history: History) -> str:
-        """The branch of a batch: the space itself until it is known a little, then whoever earns."""
-        exhausted = any(turn.branch == "discrete" for _, turn in history.empty)
-        if "discrete" in names and not exhausted and len(history.told) <= self.options.startup:
-            return "discrete"
-        turns = [turn for turn in history.turns() if turn.branch in names]
-        return next_branch(names, turns, self.seed, self.options.floor)
-
-    def _ask_by(self, branch: str, history: History, size: int, start: int) -> None:
-        """Let a branch make the batch behind `history`, and store it from number `start` on; an empty one is noted."""
-        batch = history.batch
-        try:
-            found = self._branches[branch].find(history, size, len(history.ended))
-        except AutopromptError as error:  # such as a training that ran away: the others go on
-            self.listener(Notice(f"The branch {branch!r} of the search made nothing this time: {error}"))
-            found = Found()
-        for asked in found.asked[start:]:
-            self.trials.add(asked, batch, len(found.asked), found.tokens)
-        if start and len(found.asked) < size:  # it had made more when an earlier process asked it
-            self.trials.note("short", {**(self.trials.noted("short") or {}), str(batch): max(start, len(found.asked))})
-        elif not found.asked:
-            self.trials.note("empty", {**(self.trials.noted("empty") or {}), str(batch): [branch, found.tokens]})
-        self.listener(BatchPlanned(batch, branch, max(start, len(found.asked))))
-
-    # -- race and tell ------------------------------------------------------------------------
+        return self._asking.ask()
 
     def raced(self, batch: Sequence[FrozenTrial]) -> list[Runner]:
         """The batch, raced; those that are not told yet."""
-        return self._heats.run(batch, self._before(batch[0].user_attrs["batch"]))
+        return self._heats.run(batch, self._asking.before(batch[0].user_attrs["batch"]))
 
     def tell(self, raced: Sequence[Runner]) -> None:
         """Commit trials, and then tell the listener of them."""
         for runner in raced:
             self._tell(runner)
         self.trials.commit()
-        for runner in raced:
-            self._announce(self.trials.all()[runner.trial.number])
+        self._tell_of([runner.trial.number for runner in raced])
+        for batch in {runner.trial.user_attrs["batch"] for runner in raced}:
+            self._asking.ended(batch)
 
     def _tell(self, runner: Runner) -> None:
         trial, score, lane = runner.trial, runner.score, runner.lane
@@ -195,32 +162,18 @@ class Study:
             )  # fmt: skip
             self.trials.tell(trial, told, complete=seen == len(self.examples))
 
-    def _announce(self, trial: FrozenTrial) -> None:
-        """Tell the listener of a trial that is committed."""
-        attrs = trial.user_attrs
-        if trial.state == TrialState.FAIL:
-            self.listener(TrialFailed(trial.number, attrs["kind"], attrs["reason"]))
-            return
-        score = attrs["score"]
-        self.listener(
-            TrialFinished(
-                trial.number, attrs["kind"], score["value"], score["margin"], score["examples"], score["tokens"],
-                score["seconds"], attrs["fingerprint"], self.trials.prompt(trial).placeholder_text(), attrs["branch"],
-                trial.state == TrialState.PRUNED, attrs["operator"], tuple(attrs["parents"]), score["gain"],
-                score["size"],
-            )
-        )  # fmt: skip
-
-    def _check_failures(self) -> None:
+    def _tell_of(self, numbers: Sequence[int] | None = None) -> None:
+        """Tell the listener of trials that are committed, each once; numbers: which; None: all that the
+        main process is to tell of."""
         trials = self.trials.all()
-        failed = [t for t in trials if t.state == TrialState.FAIL]
-        if failed and failed[0].user_attrs["kind"] == "baseline":
-            raise StudyError(f"The baseline, your own prompt, cannot be scored: {failed[0].user_attrs['reason']}")
-        if len(trials) >= 10 and len(failed) > len(trials) / 2:
-            raise StudyError(
-                f"{len(failed)} of {len(trials)} trials failed, the last one with: {failed[-1].user_attrs['reason']} "
-                "All are in events.jsonl. Mend the cause and run again; the finished trials are kept."
-            )
+        if numbers is None:
+            numbers = range(len(trials)) if self.trials.worker == 0 else ()
+        for number in numbers:
+            if number not in self._heard and trials[number].state.is_finished():
+                self._heard.add(number)
+                trial = trials[number]
+                text = "" if "score" not in trial.user_attrs else self.trials.prompt(trial).placeholder_text()
+                self.listener(event_of(trial, text))
 
     # -- what was found ----------------------------------------------------------------------
 
@@ -239,7 +192,7 @@ class Study:
         if not found:
             return []
         kinds = {candidate.kind for candidate in found}
-        history = History.before(1 + trials[-1].user_attrs["batch"], self.trials, self.scorer.metric)
+        history = History.whole(self.trials, self.scorer.metric)
         for known in history.known:
             candidate = Candidate.of(trials[known.number], known.prompt)
             if candidate.kind not in kinds:
@@ -249,25 +202,21 @@ class Study:
 
     def confirm(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The best on all examples, the winner first; see `candidates.confirm`."""
-        raced = len([t for t in self.trials.all() if "score" in t.user_attrs]) - 1
+        raced = sum(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in self.trials.all()) - 1
         return confirm(candidates, self.scorer, self.examples, self.options, raced, self._heats.scale, self.listener)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Trials by kind and state: complete, pruned (dropped in a race), fail."""
-        return self._counted("kind")
-
-    def evaluations(self) -> int:
-        """(prompt, example) pairs that the search scored."""
-        return sum(t.user_attrs["score"]["examples"] for t in self.trials.all() if "score" in t.user_attrs)
+        """Trials by kind and state: complete, pruned (dropped in a race), fail; running in a search that was halted."""
+        return counted(self.trials, "kind")
 
     def counts_by_branch(self) -> dict[str, dict[str, int]]:
         """Trials by branch and state."""
-        return self._counted("branch")
+        return counted(self.trials, "branch")
 
-    def _counted(self, by: str) -> dict[str, dict[str, int]]:
-        table: dict[str, dict[str, int]] = {}
-        for trial in self.trials.all():
-            states = table.setdefault(trial.user_attrs[by], {})
-            name = trial.state.name.lower()
-            states[name] = states.get(name, 0) + 1
-        return table
+    def evaluations(self) -> int:
+        """(prompt, example) pairs that the search scored."""
+        return evaluations(self.trials)
+
+    def tokens(self) -> int:
+        """Tokens that the trials took, and finding them."""
+        return tokens(self.trials)

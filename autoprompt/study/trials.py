@@ -1,146 +1,72 @@
 """What is stored of a search: one record when a trial is asked, a few when it is told.
 
-Everything that the search decides by is stored with the trials: a resumed search reads its past
-from here and scores nothing again. Vectors lie beside the study, by the fingerprint of their prompt,
-written through to the disk before the trial that names them.
+Everything that the search decides by is stored with the trials: a resumed search, or another worker,
+reads the past from here and scores nothing again.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import numpy as np
 import optuna
-from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
-from optuna.storages import InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from safetensors.numpy import load_file
 
 from autoprompt.prompt import Prompt
 from autoprompt.racing import Lane
-from autoprompt.results import repair_tail, write_bytes
-from autoprompt.space import Space, Stored
+from autoprompt.space import Space
+from autoprompt.study.board import Board
+from autoprompt.study.keeping import Keeper
+from autoprompt.study.records import Asked, Brief, Told, lane_of
+from autoprompt.study.sharing import Shared
+from autoprompt.study.storages import Store, open_storage
 
-__all__ = ["Asked", "Brief", "Kind", "Told", "Trials", "by_batch"]
-
-Kind = Literal["baseline", "discrete", "soft"]
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A candidate before it is scored.
-
-    params, distributions: what Optuna knows of it. operator, parents: its lineage. notes: what its
-    branch must know of it later. reason: why it cannot be scored, if it cannot.
-    """
-
-    prompt: Prompt | None
-    branch: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
-    operator: str = ""
-    parents: tuple[int, ...] = ()
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
-
-    @property
-    def kind(self) -> Kind:
-        if self.branch == "baseline":
-            return "baseline"
-        return "discrete" if self.prompt is None else self.prompt.kind
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a candidate got, on as many examples as it was scored on.
-
-    lane: per example. loss, margin: means. gain: mean advantage over the baseline in evidence. looks:
-    the metric after each slice. work: tokens, counted as if nothing were remembered; tokens, seconds:
-    what it really took.
-    """
-
-    lane: Lane
-    loss: float
-    margin: float
-    gain: float
-    looks: Mapping[int, float]
-    work: int
-    tokens: int = 0
-    seconds: float = 0.0
-
-
-class _Journal(JournalFileBackend):
-    """Optuna's journal file, whose lines reach the disk when `sync` is called and not one by one.
-
-    A process that is killed loses none of what it wrote. What a machine loses that goes down, at most
-    the batch that was not committed yet, is asked and scored again.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))  # with a lock that nothing takes: the run folder is held by this process alone
-        self._path = path
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with self._path.open("ab") as file:
-            file.writelines(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
-
-    def sync(self) -> None:
-        with self._path.open("rb+") as file:
-            os.fsync(file.fileno())
-
-
-class Brief(NamedTuple):
-    """What is asked for of every told trial again and again. examples: that it was scored on."""
-
-    prompt: Prompt
-    fingerprint: str
-    value: float
-    examples: int
-    complete: bool
+__all__ = ["Trials"]
 
 
 class Trials:
     """The trials of one search, in Optuna's storage.
 
-    folder: where they are kept; None keeps them in memory. directions: of the metric, and of the
-    prompt's size where that is an objective.
+    place: the folder where they are kept, of this process alone; a study that several share; None
+    keeps them in memory. directions: of the metric, and of the prompt's size where that is an objective.
     """
 
-    def __init__(self, folder: Path | None, space: Space, directions: tuple[StudyDirection, ...]) -> None:
+    def __init__(self, place: Path | Shared | None, space: Space, directions: tuple[StudyDirection, ...]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._folder, self._space = folder, space
-        storage: InMemoryStorage | JournalStorage = InMemoryStorage()
-        self._journal: _Journal | None = None
-        if folder is not None:
-            path = folder / "study.journal"
-            repair_tail(path)
-            self._journal = _Journal(path)
-            storage = JournalStorage(self._journal)
-        self.study = optuna.create_study(
-            storage=storage, study_name="autoprompt", directions=list(directions), load_if_exists=True
+        shared = place if isinstance(place, Shared) else None
+        file = place / "study.journal" if isinstance(place, Path) else None
+        self.store: Store = open_storage(shared.storage if shared else file)
+        name = shared.name if shared else "autoprompt"
+        self.study = self.store.steadily(
+            lambda: optuna.create_study(
+                storage=self.store.storage, study_name=name, directions=list(directions), load_if_exists=True
+            )
         )
-        self._storage = storage
-        self._all = self.study.get_trials(deepcopy=False)
+        self._storage, self._id = self.study._storage, self.study._study_id
+        self.worker = shared.worker if shared else 0
+        self.board = Board(self.store, name, self.worker) if shared else None
+        self._keeper = Keeper(space, self.store.folder)
         self._prompts: dict[int, Prompt] = {}
         self._lanes: dict[int, Lane] = {}
         self._briefs: dict[int, Brief] = {}
+        self._made: dict[int, Prompt] = {}  # by the storage's own number of the trial
+        self._all: list[FrozenTrial] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See what others have stored."""
+        self._all = self.store.steadily(lambda: self._storage.get_all_trials(self._id, deepcopy=False))
+        if self._made:
+            self._prompts |= {t.number: self._made.pop(t._trial_id) for t in self._all if t._trial_id in self._made}
 
     # -- ask -------------------------------------------------------------------------------------
 
-    def add(self, asked: Asked, batch: int, size: int, tokens: int = 0) -> FrozenTrial:
-        """Store a candidate as a running trial, in one record. size: candidates of its batch.
+    def add(self, asked: Asked, batch: int, size: int, tokens: int = 0, slot: int = 0) -> None:
+        """Store a candidate as a running trial, in one record. size: candidates of its batch; slot: its place there.
 
         tokens: what the branch took to find the batch, counted as if nothing were remembered.
         """
@@ -154,9 +80,11 @@ class Trials:
             "parents": list(asked.parents),
             **asked.notes,
         }
+        if self.board is not None:
+            attrs |= {"worker": self.worker, "mark": [batch, slot]}
         if asked.prompt is not None:
             attrs["fingerprint"] = asked.prompt.fingerprint
-            attrs |= self._kept(asked.prompt, asked)
+            attrs |= {} if self.store.kind == "memory" else self._keeper.kept(asked)
         if asked.reason:
             attrs["reason"] = asked.reason
         now = datetime.now()
@@ -166,75 +94,84 @@ class Trials:
             intermediate_values={},
         )  # fmt: skip
         # the storage's own call: `study.ask` would write every parameter and attribute by itself
-        trial = self._storage.get_trial(self._storage.create_new_trial(self.study._study_id, template))
-        self._all.append(trial)
+        made = self.store.steadily(
+            lambda: self._storage.create_new_trial(self._id, template), lambda: self._marked([batch, slot])
+        )
         if asked.prompt is not None:
-            self._prompts[trial.number] = asked.prompt
-        return trial
+            self._made[made] = asked.prompt
+        if self.board is None:
+            self._all.append(self._storage.get_trial(made))
+            self._prompts |= {self._all[-1].number: self._made.pop(made)} if made in self._made else {}
 
-    def _kept(self, prompt: Prompt, asked: Asked) -> dict[str, Any]:
-        """The prompt as an attribute, where the space cannot make it again; its vectors go to a file."""
-        if self._folder is None or asked.branch == "baseline" or (asked.params and prompt.soft is None):
-            return {}
-        if prompt.soft is not None:
-            write_bytes(self._vectors_of(prompt.fingerprint), prompt.vector_bytes() or b"")
-        record = prompt.to_dict()
-        if prompt.retrieval is not None and prompt.retrieval.pool == self._space.shown:
-            record["retrieval"]["pool"] = None  # the space has it, and it is long
-        return {"prompt": record}
-
-    def _vectors_of(self, fingerprint: str) -> Path:
-        assert self._folder is not None
-        return self._folder / "vectors" / f"{fingerprint}.safetensors"
+    def _marked(self, mark: list[int]) -> int | None:
+        """The storage's number of a trial, where it was stored although the answer was lost."""
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        return next((t._trial_id for t in trials if t.user_attrs.get("mark") == mark), None)
 
     # -- tell ------------------------------------------------------------------------------------
 
     def tell(self, trial: FrozenTrial, told: Told, complete: bool) -> None:
-        """What a trial got, then its state. A trial that was dropped is PRUNED. It stands when it is committed."""
+        """What a trial got, then its state; where another worker has told it, that stands.
+
+        A trial that was dropped is PRUNED. All stands when it is committed.
+        """
         lane = told.lane
-        record = {
-            "examples": len(lane.evidence), "value": lane.value, "loss": told.loss, "margin": told.margin,
-            "gain": told.gain, "work": told.work, "tokens": told.tokens,
-            "seconds": told.seconds, "size": lane.size, "looks": {str(n): v for n, v in told.looks.items()},
-            "evidence": _packed(lane.evidence), "values": None if lane.values is None else _packed(lane.values),
-        }  # fmt: skip
-        self._storage.set_trial_user_attr(trial._trial_id, "score", record)
-        self._lanes[trial.number] = lane
         several = len(self.study.directions) > 1
         values = [lane.value, lane.size] if several else [lane.value]
-        if complete:
-            self._end(trial, TrialState.COMPLETE, values)
-        elif several:  # of a pruned trial with two objectives Optuna keeps no values
-            self._end(trial, TrialState.PRUNED)
-        else:  # its value is that of the last report
-            self._storage.set_trial_intermediate_value(trial._trial_id, len(lane.evidence), lane.value)
-            self._end(trial, TrialState.PRUNED, values)
+        state = TrialState.COMPLETE if complete else TrialState.PRUNED
+        try:
+            self._put(trial, "score", told.record())
+            if not complete and not several:  # its value is that of the last report
+                self.store.steadily(
+                    lambda: self._storage.set_trial_intermediate_value(trial._trial_id, len(lane.evidence), lane.value)
+                )
+            # of a pruned trial with two objectives Optuna keeps no values
+            self._end(trial, state, None if several and not complete else values)
+            self._lanes[trial.number] = lane
+        except UpdateFinishedTrialError:
+            return
 
     def fail(self, trial: FrozenTrial, reason: str) -> None:
         """What a trial is told that could not be scored."""
-        self._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-        self._end(trial, TrialState.FAIL)
+        try:
+            self._put(trial, "reason", reason)
+            self._end(trial, TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            return
 
     def commit(self) -> None:
         """Write what was told through to the disk."""
-        if self._journal is not None:
-            self._journal.sync()
+        self.store.commit()
+        if self.board is not None:
+            self.refresh()
+
+    def _put(self, trial: FrozenTrial, key: str, value: Any) -> None:
+        self.store.steadily(lambda: self._storage.set_trial_user_attr(trial._trial_id, key, value))
 
     def _end(self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None) -> None:
         # the storage's own call: `study.tell` would copy the trial, with all that it carries, several times
-        self._storage.set_trial_state_values(trial._trial_id, state, values)
-        self._all[trial.number] = self._storage.get_trial(trial._trial_id)
+        self.store.steadily(
+            lambda: self._storage.set_trial_state_values(trial._trial_id, state, values),
+            lambda: self._storage.get_trial(trial._trial_id).state.is_finished() or None,
+        )
+        if self.board is None:
+            self._all[trial.number] = self._storage.get_trial(trial._trial_id)
 
     # -- read ------------------------------------------------------------------------------------
 
     def all(self) -> Sequence[FrozenTrial]:
-        """Every trial, by number, as it is now."""
+        """Every trial, by number, as it was when last looked at; of a study of this process alone, as it is."""
         return self._all
+
+    def members(self, batch: int) -> list[FrozenTrial]:
+        """The trials of a batch, in the order in which its branch made them."""
+        found = [t for t in self._all if t.user_attrs["batch"] == batch]
+        return sorted(found, key=lambda t: t.user_attrs.get("mark", [batch, t.number])[1])
 
     def lane(self, trial: FrozenTrial) -> Lane:
         """What a told trial got on the examples that it was scored on."""
         if trial.number not in self._lanes:
-            self._lanes[trial.number] = _lane_of(trial)
+            self._lanes[trial.number] = lane_of(trial)
         return self._lanes[trial.number]
 
     def brief(self, trial: FrozenTrial) -> Brief:
@@ -250,56 +187,29 @@ class Trials:
     def prompt(self, trial: FrozenTrial) -> Prompt:
         """The prompt of a trial, made again from what is stored of it."""
         if trial.number not in self._prompts:
-            self._prompts[trial.number] = self._read(trial)
+            self._prompts[trial.number] = self._keeper.prompt(trial)
         return self._prompts[trial.number]
-
-    def _read(self, trial: FrozenTrial) -> Prompt:
-        attrs = trial.user_attrs
-        if attrs["kind"] == "baseline":
-            return self._space.baseline
-        if attrs["kind"] == "discrete" and trial.params:
-            return self._space.discrete(Stored(trial.params))
-        record = attrs["prompt"]
-        vectors = None
-        if record["soft"]:
-            vectors = np.asarray(load_file(self._vectors_of(attrs["fingerprint"]))["vectors"], dtype=np.float32)
-        retrieval = record["retrieval"]
-        if retrieval is None or retrieval["pool"] is not None:
-            return Prompt.from_dict(record, vectors)
-        prompt = Prompt.from_dict({**record, "retrieval": None}, vectors)
-        return replace(prompt, retrieval=self._space.retrieved(retrieval["number"]))
 
     # -- notes of the search itself --------------------------------------------------------------
 
     def note(self, key: str, value: Any) -> None:
-        self.study.set_user_attr(key, value)
+        self.store.steadily(lambda: self._storage.set_study_user_attr(self._id, key, value))
 
-    def noted(self, key: str) -> Any | None:
-        return self.study.user_attrs.get(key)
+    def noted(self) -> dict[str, Any]:
+        return self.store.steadily(lambda: self._storage.get_study_user_attrs(self._id))
 
     def empty(self) -> dict[int, tuple[str, int]]:
         """Batches for which the branch of the turn had nothing to propose: the branch, and the tokens it took."""
-        return {int(batch): (turn[0], turn[1]) for batch, turn in (self.noted("empty") or {}).items()}
+        if self.board is not None:
+            return {t.batch: (t.branch, t.tokens) for t in self.board.tickets if t.size == 0 and t.branch}
+        return {batch: (turn[0], turn[1]) for batch, turn in self._noted_by_batch("empty").items()}
 
+    def short(self) -> dict[int, int]:
+        """Batches that have fewer candidates than they were to have, and how many."""
+        return self._noted_by_batch("short")
 
-def by_batch(trials: Iterable[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
-    """Trials by the number of their batch, both in order."""
-    found: dict[int, list[FrozenTrial]] = {}
-    for trial in trials:
-        found.setdefault(trial.user_attrs["batch"], []).append(trial)
-    return found
-
-
-def _lane_of(trial: FrozenTrial) -> Lane:
-    score = trial.user_attrs["score"]
-    values = None if score["values"] is None else _unpacked(score["values"])
-    return Lane(trial.number, _unpacked(score["evidence"]), score["value"], values, score["size"])
-
-
-def _packed(numbers: Floats) -> str:
-    return base64.b64encode(np.asarray(numbers, dtype="<f8").tobytes()).decode()
-
-
-@lru_cache(maxsize=64)
-def _unpacked(text: str) -> Floats:
-    return np.frombuffer(base64.b64decode(text), dtype="<f8")
+    def _noted_by_batch(self, what: str) -> dict[int, Any]:
+        """Notes of batches, each with a key of its own; an older study has them all in one."""
+        notes = self.noted()
+        found = {int(key.partition(":")[2]): value for key, value in notes.items() if key.startswith(f"{what}:")}
+        return {int(batch): value for batch, value in (notes.get(what) or {}).items()} | found

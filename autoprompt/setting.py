@@ -1,0 +1,103 @@
+"""From a config to what a process works with: the space, the options of the search, the models, the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from autoprompt import events
+from autoprompt.clock import Clock, parse_until
+from autoprompt.config import Config
+from autoprompt.data import Splits
+from autoprompt.engine import ScoreMemory
+from autoprompt.finetune import require_tunable
+from autoprompt.models import LanguageModel, load_model
+from autoprompt.prompt import Prompt
+from autoprompt.space import DemonstrationSpace, SoftSpace, Space
+from autoprompt.study import StudyOptions
+
+__all__ = ["load_task_model", "load_writer", "make_clock", "make_space", "open_memory", "study_options"]
+
+
+def make_space(config: Config, splits: Splits) -> Space:
+    """The space of a config; the baseline's own parts are the first candidates."""
+    prompt, space = config.prompt, config.space
+    baseline = Prompt(
+        prompt.template, {label: prompt.label_words[label] for label in splits.labels}, prompt.instruction, (),
+        prompt.calibration, prompt.normalize, prompt.separator, temperature=prompt.temperature,
+    )  # fmt: skip
+    words = {
+        label: _distinct([word, *space.label_words.get(label, [])]) for label, word in baseline.label_words.items()
+    }
+    shown = space.demonstrations
+    return Space(
+        baseline,
+        templates=_distinct([prompt.template, *space.templates]),
+        instructions=_distinct([prompt.instruction, *space.instructions]),
+        label_words=words,
+        calibrations=_distinct([prompt.calibration, *space.calibration]),
+        temperatures=_distinct([prompt.temperature, *space.temperatures]),
+        demonstrations=DemonstrationSpace(shown.most, shown.draws, shown.orders, _distinct(shown.selection))
+        if shown
+        else DemonstrationSpace(0),
+        pool=splits.train,
+        soft=None
+        if space.soft is None
+        else SoftSpace(
+            tuple(space.soft.vectors), tuple(space.soft.positions), tuple(space.soft.starts), space.soft.dimensions
+        ),
+        seed=config.seed,
+    )
+
+
+def _distinct(values: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def study_options(config: Config) -> StudyOptions:
+    """The options of the search; where time or tokens end it, trials do so only if they are given."""
+    study, budget = config.study, config.budget
+    names = {field.name for field in fields(StudyOptions)} & set(type(study).model_fields)
+    given = {name: getattr(study, name) for name in names}
+    given |= {"branches": study.branches and tuple(study.branches), "objectives": tuple(study.objectives)}
+    if "trials" not in study.model_fields_set and (budget.hours or budget.until or budget.tokens):
+        given["trials"] = events.UNBOUNDED
+    return StudyOptions(**given, tokens=budget.tokens, writer_tokens=config.propose.tokens)
+
+
+def make_clock(config: Config, spent: float) -> Clock:
+    """The clock of a run whose earlier processes took `spent` seconds. Raises ConfigError."""
+    budget = config.budget
+    seconds = None if budget.hours is None else 3600 * budget.hours
+    return Clock(seconds, spent, None if budget.until is None else parse_until(budget.until))
+
+
+def load_task_model(config: Config, tell: events.Listener) -> LanguageModel:
+    """The model of a config. Raises ModelError."""
+    options = config.model
+    family = None if options.family == "auto" else options.family
+    model = load_model(options.name, family, options.device, options.dtype, options.trust_remote_code)
+    if config.finetune.method != "none":
+        require_tunable(model)
+    dtype = str(model.dtype).removeprefix("torch.")
+    tell(events.ModelLoaded(options.name, model.family, str(model.device), dtype, model.parameters))
+    return model
+
+
+def load_writer(config: Config, tell: events.Listener) -> LanguageModel | None:
+    """The model of the proposers, where it is another than the task's. Raises ModelError."""
+    name, options = config.propose.model, config.model
+    if name is None or name == options.name:
+        return None
+    model = load_model(name, None, options.device, options.dtype, options.trust_remote_code)
+    tell(events.Notice(f"The search writes and fills in with {name} ({model.family}, {model.parameters / 1e6:.1f} M)."))
+    return model
+
+
+def open_memory(path: Path, model: LanguageModel, config: Config) -> ScoreMemory:
+    """What was scored before, in all runs that share the file `path`."""
+    rows = config.model.memory
+    name = f"{model.identity} {config.model.engine}"
+    return ScoreMemory(path, name, rows) if rows else ScoreMemory(None, name)

@@ -1,0 +1,99 @@
+"""A study that several processes work on: where it is, who takes part, and what a new one must know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from autoprompt.errors import StudyError
+from autoprompt.study.storages import Store, open_storage
+
+__all__ = ["Roll", "Shared", "joined", "publish", "published"]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A study in a storage that other processes reach too.
+
+    storage: as for `open_storage`. name: of the study there. worker: the number of this process; 0 is
+    the main one, which confirms the winner; `joined` gives out the others. beat: seconds between two
+    signs of life; grace: after so many without one, another takes a batch over.
+    """
+
+    storage: str
+    name: str
+    worker: int = 0
+    beat: float = 10.0
+    grace: float = 60.0
+
+
+class Roll:
+    """The workers of a study and the notes that they leave for each other: an Optuna study beside it.
+
+    Its trials are the workers: the storage numbers them, so no number is given out twice. Its
+    attributes are notes, each with one writer.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._store = store
+        study = store.steadily(
+            lambda: optuna.create_study(
+                storage=store.storage, study_name=f"{name}.workers", directions=[StudyDirection.MINIMIZE],
+                load_if_exists=True,
+            )
+        )  # fmt: skip
+        self._storage, self._id = study._storage, study._study_id
+
+    def sign(self) -> int:
+        """A number that no other worker has, from 1 on."""
+        made = self._store.steadily(lambda: self._storage.create_new_trial(self._id))
+        number = self._store.steadily(lambda: self._storage.get_trial(made)).number
+        self._store.steadily(lambda: self._storage.set_trial_state_values(made, TrialState.COMPLETE, [0.0]))
+        return number + 1
+
+    def write(self, key: str, value: Any) -> None:
+        self._store.steadily(lambda: self._storage.set_study_user_attr(self._id, key, value))
+
+    def read(self) -> dict[str, Any]:
+        return self._store.steadily(lambda: self._storage.get_study_user_attrs(self._id))
+
+
+def joined(shared: Shared) -> Shared:
+    """The same study for a new worker, with a number of its own."""
+    return replace(shared, worker=Roll(open_storage(shared.storage), shared.name).sign())
+
+
+def publish(shared: Shared, settings: Mapping[str, Any], fingerprints: Mapping[str, Any], base: str, seed: int) -> None:
+    """Store what a worker needs to join: the settings, and what its data and model must be like.
+
+    settings: the space file as nested values, without anything secret. base: the folder in which its
+    relative paths begin.
+    """
+    record = {"settings": dict(settings), "fingerprints": dict(fingerprints), "base": base, "seed": seed}
+    Roll(open_storage(shared.storage), shared.name).write("run", record)
+
+
+def published(shared: Shared, wait: float = 60.0) -> dict[str, Any]:
+    """What `publish` stored; waits for it for so many seconds.
+
+    Raises StudyError when nobody has published such a study.
+    """
+    roll = Roll(open_storage(shared.storage), shared.name)
+    until = time.monotonic() + wait
+    while True:
+        found = roll.read().get("run")
+        if found is not None:
+            return dict(found)
+        if time.monotonic() >= until:
+            raise StudyError(
+                f"The storage has no run {shared.name!r} that a worker could join. Start the run first, with this "
+                "storage, and give its name."
+            )
+        time.sleep(0.5)

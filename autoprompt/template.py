@@ -1,0 +1,99 @@
+"""A prompt's template: Jinja, compiled once, confined, and bounded in what it may cost.
+
+A template comes from whoever wrote the space file, the export or the journal that is read. It sees the texts
+that it is given and nothing else, and renders the same text every time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jinja2
+import jinja2.meta
+from jinja2 import nodes
+
+from autoprompt.errors import PromptError
+from autoprompt.sandbox import Charging, Sandbox, with_budget
+
+__all__ = ["Template", "compiled", "quoted"]
+
+LONGEST = 100_000  # characters of a template
+_TAGS = 1000  # and places in it where Jinja begins
+_STATEMENTS = (
+    nodes.Assign,
+    nodes.AssignBlock,
+    nodes.FilterBlock,
+    nodes.For,
+    nodes.If,
+    nodes.Output,
+    nodes.Scope,
+    nodes.With,
+)
+# what a template that compiles can still do wrong when it is rendered
+_RENDERING = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NameError,  # Jinja writes an infinite number as a name that nobody has
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+# what the compilers of Jinja and of Python raise for a text that is none
+_COMPILING = (jinja2.TemplateError, MemoryError, OverflowError, RecursionError, SyntaxError, ValueError)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A compiled template; `names` are the variables that it reads."""
+
+    source: str
+    names: frozenset[str]
+    _jinja: jinja2.Template
+
+    def render(self, values: Mapping[str, str]) -> str:
+        """The text with `values` in their places. Raises PromptError when it cannot be made, or costs too much."""
+        try:
+            return self._jinja.render(with_budget(values))
+        except _RENDERING as error:
+            raise PromptError(f"The template {quoted(self.source)} cannot be rendered: {error}.") from None
+
+
+@functools.lru_cache(maxsize=4096)
+def compiled(source: str) -> Template:
+    """The template of a text. Raises PromptError when it is no Jinja, or uses what a prompt may not."""
+    tags = source.count("{{") + source.count("{%")
+    if len(source) > LONGEST or tags > _TAGS:
+        raise PromptError(
+            f"The template {quoted(source)} has {len(source):,} characters and {tags:,} places where Jinja begins; "
+            f"{LONGEST:,} and {_TAGS:,} are allowed."
+        )
+    try:
+        tree = _environment().parse(source)
+        for statement in tree.find_all((nodes.Stmt, nodes.EvalContextModifier)):
+            recursive = isinstance(statement, nodes.For) and statement.recursive
+            if recursive or not isinstance(statement, _STATEMENTS):
+                name = "a recursive loop" if recursive else f"the statement {type(statement).__name__.lower()!r}"
+                raise PromptError(
+                    f"The template {quoted(source)} has {name}; allowed are if, for, set, with and filter."
+                )
+        names = frozenset(jinja2.meta.find_undeclared_variables(tree))
+        return Template(source, names, _environment().from_string(Charging().visit(tree)))
+    except _COMPILING as error:
+        raise PromptError(
+            f"The template {quoted(source)} is not valid Jinja: {getattr(error, 'message', error)}."
+        ) from None
+
+
+def quoted(text: str) -> str:
+    """A template in an error: cut where it is long."""
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+@functools.cache
+def _environment() -> Sandbox:
+    return Sandbox()
