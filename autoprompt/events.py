@@ -17,6 +17,7 @@ __all__ = [
     "DataRead",
     "EpochFinished",
     "Event",
+    "ExampleQuarantined",
     "ExamplesAdded",
     "Listener",
     "Listeners",
@@ -76,6 +77,16 @@ class DataRead(Event):
     test: int
     labels: tuple[str, ...]
     duplicates_removed: int
+
+
+@dataclass(frozen=True)
+class ExampleQuarantined(Event):
+    """An example that not even the user's own prompt can be scored on is left out of its split."""
+
+    split: str
+    number: int
+    preview: str
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from autoprompt.stages import (
     judged,
     planned,
     read_material,
+    require_baseline,
     tuned,
 )
 from autoprompt.study import Candidate, Study, ranked
@@ -107,16 +108,18 @@ def run(
         job = Job(
             folder, config, base, splits, scorer, tell, clock, make_space(config, splits), load_writer(config, tell)
         )
+        job = job.cleaned()
         read_material(job)  # what is wrong in its files is said before the search, not after
         plan = planned(job)
         search = Study(
-            job.space, job.scorer, splits.dev, study_options(config), folder.path, config.seed, tell, _heard(folder),
-            job.writer, clock.halt,
+            job.space, job.scorer, job.splits.dev, study_options(config), folder.path, config.seed, tell,
+            _heard(folder), job.writer, clock.halt,
         )  # fmt: skip
         tell.also(Shelf(folder.best, search))
 
         with _stage("search", job), clock.keeping(plan.reserve(clock.left), hard=True):
             found = search.run()
+        require_baseline(found)
         with _stage("confirm", job):
             finalists = confirmed(job, found, search)
         winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")

@@ -20,7 +20,7 @@ from autoprompt.sandbox import Charging, Sandbox, with_budget
 __all__ = ["Template", "compiled", "quoted"]
 
 LONGEST = 100_000  # characters of a template
-_TAGS = 1000  # and places in it where Jinja begins
+_NODES = 2000  # of its tree
 _STATEMENTS = (
     nodes.Assign,
     nodes.AssignBlock,
@@ -66,27 +66,28 @@ class Template:
 @functools.lru_cache(maxsize=4096)
 def compiled(source: str) -> Template:
     """The template of a text. Raises PromptError when it is no Jinja, or uses what a prompt may not."""
-    tags = source.count("{{") + source.count("{%")
-    if len(source) > LONGEST or tags > _TAGS:
-        raise PromptError(
-            f"The template {quoted(source)} has {len(source):,} characters and {tags:,} places where Jinja begins; "
-            f"{LONGEST:,} and {_TAGS:,} are allowed."
-        )
+    if len(source) > LONGEST:
+        raise PromptError(f"The template {quoted(source)} has {len(source):,} characters; {LONGEST:,} are allowed.")
     try:
         tree = _environment().parse(source)
-        for statement in tree.find_all((nodes.Stmt, nodes.EvalContextModifier)):
-            recursive = isinstance(statement, nodes.For) and statement.recursive
-            if recursive or not isinstance(statement, _STATEMENTS):
-                name = "a recursive loop" if recursive else f"the statement {type(statement).__name__.lower()!r}"
-                raise PromptError(
-                    f"The template {quoted(source)} has {name}; allowed are if, for, set, with and filter."
-                )
+        _check(tree, source)
         names = frozenset(jinja2.meta.find_undeclared_variables(tree))
         return Template(source, names, _environment().from_string(Charging().visit(tree)))
     except _COMPILING as error:
         raise PromptError(
             f"The template {quoted(source)} is not valid Jinja: {getattr(error, 'message', error)}."
         ) from None
+
+
+def _check(tree: nodes.Template, source: str) -> None:
+    count = sum(1 for _ in tree.find_all(nodes.Node))
+    if count > _NODES:
+        raise PromptError(f"The template {quoted(source)} has {count:,} parts; {_NODES:,} are allowed.")
+    for statement in tree.find_all((nodes.Stmt, nodes.EvalContextModifier)):
+        recursive = isinstance(statement, nodes.For) and statement.recursive
+        if recursive or not isinstance(statement, _STATEMENTS):
+            name = "a recursive loop" if recursive else f"the statement {type(statement).__name__.lower()!r}"
+            raise PromptError(f"The template {quoted(source)} has {name}; allowed are if, for, set, with and filter.")
 
 
 def quoted(text: str) -> str:

@@ -229,7 +229,7 @@ def _child(arguments: Sequence[str], cwd: Path, out: Path, fault: Fault | None) 
             if fault.at and fault.meets(event, next(numbers)):
                 fault.strike(folder)
 
-        RunFolder.__call__ = told  # type: ignore[method-assign]
+        RunFolder.__call__ = told  # type: ignore[method-assign,assignment]
     sys.exit(main(arguments))
 
 

@@ -271,6 +271,19 @@ def test_a_damaged_memory_of_scores_is_set_aside(
     assert same_as(done, succeeded(Run(space, results)), within=ROUNDED)
 
 
+@pytest.mark.parametrize("damage", [torn, flipped])
+def test_damaged_vectors_are_told(
+    damage: Callable[[Path], None], halves: dict[str, Path], space: Path, tmp_path: Path
+) -> None:
+    results = shutil.copytree(halves["finetune"], tmp_path / "results")
+    shutil.rmtree(results / NAME / "stages")
+    paths = sorted((results / NAME / "vectors").iterdir())
+    for path in paths:
+        damage(path)
+    refused_with(Run(space, results), "vectors", str(results / NAME))
+    assert len(paths) >= 4
+
+
 @pytest.mark.parametrize("stage", ["confirm", "verdict", "finetune"])
 def test_a_damaged_stage_is_told_and_made_anew_once_it_is_deleted(
     stage: str, done: Path, space: Path, tmp_path: Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 import subprocess
 import sys
 import warnings
@@ -226,6 +227,22 @@ def test_a_lower_loss_breaks_a_tie(loaded: dict[str, LanguageModel], examples: l
     qualities = iter([(0.5, -1.0), (0.5, -0.8), (0.5, -0.9)])
     options = dataclasses.replace(OPTIONS, epochs=2)
     assert finetune(loaded["gpt2"], PROMPT, examples, lambda m, p: next(qualities), options).epoch == 1
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_training_that_is_halted_ends_after_the_step_with_what_it_has(
+    keep: Literal["best", "last"], loaded: dict[str, LanguageModel], examples: list[Example], tmp_path: Path
+) -> None:
+    asked = iter(["", "", "", "", "the time is over."])  # of 24 examples, 3 steps of 8 an epoch
+    options = dataclasses.replace(OPTIONS, epochs=9, batch_size=8, keep=keep)
+    script = Scripted([0.1, 0.5, 0.9])
+    tuned = finetune(loaded["llama"], PROMPT, examples, script, options, folder=tmp_path, halt=lambda: next(asked))
+    assert tuned.epoch == 2
+    scored = [0.1, 0.5, 0.9] if keep == "best" else [0.1, None, 0.5]
+    assert [quality and quality[0] for quality in tuned.qualities] == scored
+    assert tuned.quality[0] == scored[-1]
+    assert all(math.isfinite(loss) for loss in tuned.losses)
+    assert len(list(tmp_path.iterdir())) == 1  # the epoch that is whole; the halted one is not
 
 
 # -- what is trained on ----------------------------------------------------------------------

@@ -18,15 +18,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "autoprompt"
 
 FLOORS = {
-    9: {"cli"},
-    8: {"run", "predict", "check"},
-    7: {"stages"},
+    10: {"cli"},
+    9: {"run", "preview", "worker", "predict", "check", "notify"},
+    8: {"stages"},
+    7: {"setting", "plan"},
     6: {"study", "config", "finetune"},
-    5: {"racing", "samplers", "propose", "tuning", "export", "verdict"},
+    5: {"quarantine", "racing", "samplers", "propose", "tuning", "export", "verdict"},
     4: {"scorer", "space", "lesson"},
     3: {"engine", "prompt", "report"},
-    2: {"models", "data", "demonstrations", "metrics", "results", "display"},
-    1: {"soft", "errors", "events", "retrieval", "store", "evidence"},
+    2: {"clock", "template", "models", "data", "demonstrations", "metrics", "results", "display"},
+    1: {"sandbox", "wording", "soft", "errors", "events", "retrieval", "store", "evidence"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
@@ -35,7 +36,7 @@ HOMES = {
     "rich": {"display"},
     "transformers": {"models", "engine", "finetune"},
     "peft": {"finetune"},
-    "jinja2": {"prompt"},
+    "jinja2": {"template", "sandbox"},
     "torch": {"models", "engine", "finetune", "lesson", "tuning", "propose"},
     "pydantic": {"config"},
     "cmaes": {"samplers"},

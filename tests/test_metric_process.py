@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoprompt.errors import MetricError
+from autoprompt.errors import Halted, MetricError
 from autoprompt.metrics import Metric, Outcome, load_metric
 from autoprompt.metrics.base import Returned
 from autoprompt.metrics.wire import frame, outcome_in, outcome_out, received, returned_in, returned_out
@@ -361,6 +361,24 @@ def test_a_failed_outcome_among_many_leaves_the_others_as_they_were(own: Loader)
     with pytest.raises(MetricError, match="raised ValueError: five"):
         found.many([*good, BAD])
     assert found.many(good) == [float(o.probabilities[0, 0]) for o in good]
+
+
+def test_a_call_that_is_left_ends_the_process_and_the_next_starts_anew(own: Loader) -> None:
+    found = own(*when_bad(("time.sleep(60)",)))
+    pid = int(found(outcome()))
+
+    def late(*given: object) -> None:
+        raise Halted("the deadline has come")
+
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(Halted, match="the deadline has come"):
+            found(BAD)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not alive(pid)
+    assert found(outcome(seed=1)) != pid
 
 
 def test_the_limit_is_for_one_outcome_and_not_for_many(own: Loader) -> None:

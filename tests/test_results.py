@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -364,7 +365,7 @@ def test_a_journal_that_somebody_removed_is_told(tmp_path: Path) -> None:
             folder(events.Notice("two"))
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Exception, str]] = {
     "anywhere": (
         OSError(errno.ENOSPC, "No space left on device", "/x/y"),
         r"/x/y cannot be read or written \(No space",
@@ -639,6 +640,41 @@ def test_differences_are_named_by_their_path() -> None:
     assert differences(old, old) == []
 
 
+# -- a finished run that searches on ---------------------------------------------------------------
+
+
+def test_a_process_that_is_killed_while_it_reopens_a_run_leaves_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished, with all that it was, or unfinished, with no stage of before: at each of the moves."""
+
+    class KilledError(BaseException):
+        pass
+
+    replace = Path.replace
+    for moves in range(5):
+        folder = RunFolder(tmp_path, f"run{moves}")
+        folder.finish_stage("confirm", [1])
+        for path in (folder.result, folder.report, folder.winner / "prompt.json", folder.tuning / "x"):
+            write_text(path, "{}")
+        left = iter(range(moves))
+
+        def killed(path: Path, to: Path, left: Iterator[int] = left) -> Path:
+            if next(left, None) is None:
+                raise KilledError
+            return replace(path, to)
+
+        monkeypatch.setattr(Path, "replace", killed)
+        with pytest.raises(KilledError, match=r"^$"):
+            folder.reopen()
+        monkeypatch.undo()
+        assert folder.result.exists() or folder.stage("confirm") is None
+        assert folder.winner.exists() or not folder.result.exists()
+        folder.reopen()
+        assert not any(path.exists() for path in (folder.result, folder.report, folder.winner, folder.tuning))
+        assert folder.stage("confirm") is None
+
+
 # -- stages --------------------------------------------------------------------------------------
 
 
@@ -672,8 +708,7 @@ def test_a_stage_that_is_not_as_it_was_written_is_told(changed: str, tmp_path: P
 
 def test_no_byte_of_a_stage_can_be_changed_unseen(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, "run")
-    outcome = {"value": 0.25, "é": [1, None, True], "3": "x"}
-    folder.finish_stage("verdict", {**outcome, 3: outcome.pop("3")})
+    folder.finish_stage("verdict", {"value": 0.25, "é": [1, None, True], 3: "x", 12: "y"})
     path = tmp_path / "run" / "stages" / "verdict.json"
     whole, stored = path.read_bytes(), folder.stage("verdict")
     told = 0

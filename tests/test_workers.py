@@ -9,6 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,24 @@ from typing import Any
 import pytest
 from postgres import Proxy, Server, proxy, server
 
-from autoprompt.data import Example
+from autoprompt.config import data_options, read_config
+from autoprompt.data import Example, read_splits
 from autoprompt.engine import ScoreMemory
+from autoprompt.errors import ResultsError, StudyError
 from autoprompt.events import Event, Notice, TrialFinished
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import load_model
 from autoprompt.prompt import Prompt
 from autoprompt.scorer import Scorer
+from autoprompt.setting import make_space as make_setting
+from autoprompt.setting import study_options
 from autoprompt.space import DemonstrationSpace, SoftSpace, Space
-from autoprompt.study import Shared, Study, StudyOptions, joined, open_storage
+from autoprompt.study import Posting, Shared, Study, StudyOptions, joined, open_storage, publish, published
+from autoprompt.study.beats import Beats
+from autoprompt.study.board import Board
+from autoprompt.study.sharing import Roll
+from autoprompt.worker import fingerprints
+from autoprompt.worker import work as join
 
 pytestmark = pytest.mark.model
 
@@ -182,4 +192,233 @@ def test_four_workers_of_which_one_is_killed_lose_and_double_nothing(
     best = min(scores, key=lambda pair: (-pair[0]["value"], -pair[0]["margin"], pair[1]))
     assert (folder / "done.0").read_text() == str(best[1])
     prints = Counter(t.user_attrs["fingerprint"] for t in found)
-    print(kind, "prompts asked twice:", sum(n - 1 for n in prints.values()), Counter(t.user_attrs["worker"] for t in found))
+    print(
+        kind,
+        "prompts asked twice:",
+        sum(n - 1 for n in prints.values()),
+        Counter(t.user_attrs["worker"] for t in found),
+    )
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+def test_a_lone_run_killed_anywhere_reaches_the_trials_of_one_never_killed(
+    kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest, topics_rows: list[dict[str, str]]
+) -> None:
+    ctx, place, trials, drawn = crew(), place_of(kind, folder, request), 33, random.Random(kind)
+    (folder / "whole").mkdir()
+    (folder / "whole/rows.json").write_text(json.dumps(topics_rows))
+    whole = make_study(folder / "whole", str(llama_folder), None, trials)
+    whole.run()
+    acknowledged: dict[str, list[str]] = {}
+    for _ in range(4):
+        before = len(heard(folder, 0))
+        process = started(ctx, folder, llama_folder, place, trials, True, 0.02)
+        until(lambda before=before, process=process: len(heard(folder, 0)) > before or not process.is_alive())  # type: ignore[misc]
+        time.sleep(drawn.uniform(0, 0.4))
+        process.kill()
+        process.join()
+        acknowledged |= {line[0]: line for line in heard(folder, 0)}
+    process = started(ctx, folder, llama_folder, place, trials, True, 0.0)
+    process.join(180)
+    assert process.exitcode == 0
+    found = trials_of(place)
+    stored = {str(t.number): [t.user_attrs["fingerprint"], repr(t.user_attrs["score"]["value"])] for t in found}
+    assert all(stored[number] == line[1:3] for number, line in acknowledged.items())
+    assert len(acknowledged) >= 4
+    assert told(found) == told(whole.trials.all())
+
+
+def told(trials: Any) -> list[tuple[Any, ...]]:
+    keys = ("branch", "batch", "size", "fingerprint", "parents")
+    return [(*(t.user_attrs[key] for key in keys), t.state.name, t.value) for t in trials]
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+def test_two_that_find_the_batch_of_a_dead_worker_tell_each_of_its_trials_once(
+    kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    ctx, place, trials = crew(), place_of(kind, folder, request, grace=1.0), 17
+    main = started(ctx, folder, llama_folder, place, trials, True, 0.3)
+    until(lambda: len(heard(folder, 0)) >= 5)
+    time.sleep(0.3)  # in the middle of its third batch
+    main.kill()
+    main.join()
+    running = [t.number for t in trials_of(place) if not t.state.is_finished()]
+    assert running
+    others = [started(ctx, folder, llama_folder, place, trials, False, 0.1) for _ in range(2)]
+    for process in others:
+        process.join(180)
+    assert [process.exitcode for process in others] == [0, 0]
+    found = trials_of(place)
+    assert [t.number for t in found] == list(range(trials))
+    assert all(t.state.is_finished() for t in found)
+    main = started(ctx, folder, llama_folder, place, trials, True, 0.0)
+    main.join(180)
+    assert main.exitcode == 0
+    assert [int(line[0]) for line in heard(folder, 0) if line[0] != "#"] == sorted(
+        [*range(trials), *(n for n in range(trials) if str(n) in first_told(folder))]
+    )
+
+
+def first_told(folder: Path) -> set[str]:
+    """What the first main process was told of before it was killed."""
+    first = min(folder.glob("heard.0.*"), key=lambda path: path.stat().st_ctime)
+    return {line.split()[0] for line in first.read_text().splitlines()}
+
+
+def test_a_search_that_the_main_process_halts_ends_all_workers_and_goes_on_later(
+    folder: Path, llama_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    ctx, place, trials = crew(), place_of("journal", folder, request), 200
+    others = [started(ctx, folder, llama_folder, place, trials, False, 0.05) for _ in range(2)]
+    main = make_study(folder, str(llama_folder), place, trials, 0.05)
+    main._halt = lambda: "the night is over." if len(main.trials.all()) > 30 else ""
+    main.run()
+    assert main.halted == "the night is over."
+    for process in others:
+        process.join(60)
+    assert [process.exitcode for process in others] == [0, 0]
+    left = [t for t in trials_of(place) if not t.state.is_finished()]
+    assert left
+    notices = [
+        line for path in folder.glob("heard.*") for line in path.read_text().splitlines() if line.startswith("#")
+    ]
+    assert [line.partition(" trials: ")[2] for line in notices] == ["the night is over."] * 3
+    again = make_study(folder, str(llama_folder), place, 49)
+    again.run()
+    assert again.halted == ""
+    found = trials_of(place)
+    assert all(t.state.is_finished() for t in found)
+    assert len(found) >= 49
+
+
+# -- joining by name alone -------------------------------------------------------------------------
+
+
+def joins(place: Shared, base: Path, told: Path) -> None:
+    told.write_text(str(join(place.storage, place.name, base=base)))
+
+
+@pytest.fixture
+def published_run(folder: Path, llama_folder: Path, topics_rows: list[dict[str, str]]) -> dict[str, Any]:
+    """The settings of a run, its data beside them."""
+    lines = [json.dumps(row) for row in topics_rows]
+    (folder / "topics.jsonl").write_text("\n".join(lines) + "\n")
+    labels = sorted({row["topic"] for row in topics_rows})
+    return {
+        "name": "topics",
+        "model": str(llama_folder),
+        "seed": 3,
+        "data": {"file": "topics.jsonl", "label": "topic"},
+        "prompt": {"template": "{{ text }}\nTopic: {{ label }}", "label_words": {label: label for label in labels}},
+        "space": {"instructions": ["", "Name the topic.", "What is it?"], "templates": ["{{ text }} -> {{ label }}"]},
+        "study": {"trials": 25, "batch": 4, "branches": ["discrete", "edits"]},
+        "finetune": {"method": "none"},
+    }
+
+
+def posted(place: Shared, settings: dict[str, Any], folder: Path, **changes: Any) -> Study:
+    """The study of the main process of a run, published."""
+    config = read_config(settings, folder)
+    splits = read_splits(data_options(config, folder), config.seed)
+    posting = Posting(
+        config.model_dump(mode="json", exclude_unset=True), str(folder), fingerprints(config, splits),
+        {"dev": [splits.dev[-1].number]}, str(folder / "scores.sqlite"), place.beat, place.grace,
+    )  # fmt: skip
+    publish(place, replace(posting, **changes))
+    scorer = Scorer(load_model(config.model.name, device="cpu"), accuracy)
+    return Study(make_setting(config, splits), scorer, splits.dev[:-1], study_options(config), place, config.seed)
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+def test_a_worker_joins_a_run_by_its_name_alone(
+    kind: str, folder: Path, request: pytest.FixtureRequest, published_run: dict[str, Any]
+) -> None:
+    ctx, place = crew(), place_of(kind, folder, request)
+    study = posted(place, published_run, folder)
+    process = ctx.Process(target=joins, args=(place, folder, folder / "told"))
+    process.start()
+    scored = study.scorer.score
+    study.scorer.score = lambda *given: (time.sleep(0.1), scored(*given))[1]  # type: ignore[method-assign]
+    study.run()
+    process.join(120)
+    assert process.exitcode == 0
+    assert study.counts()["baseline"] == {"complete": 1}
+    assert sum(sum(states.values()) for states in study.counts().values()) == 25
+    own = sum(t.user_attrs["worker"] == 1 for t in study.trials.all())
+    assert own == int((folder / "told").read_text())
+    assert own > 0
+    told = [t.user_attrs["score"]["examples"] for t in study.trials.all() if t.state.name == "COMPLETE"]
+    assert set(told) == {len(study.examples)}  # what the run left out, the worker left out too
+
+
+def test_a_worker_with_other_data_is_refused_and_told_what_differs(
+    folder: Path,
+    request: pytest.FixtureRequest,
+    published_run: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    place = place_of("journal", folder, request)
+    posted(place, published_run, folder)
+    other = tmp_path_factory.mktemp("other")
+    lines = (folder / "topics.jsonl").read_text().splitlines()
+    (other / "topics.jsonl").write_text("\n".join(lines[:-6]) + "\n")
+    with pytest.raises(
+        ResultsError, match=r"Data or models are not those of the run:\n  - data\.dev: .*\n  - data\.train"
+    ):
+        join(place.storage, place.name, base=other)
+
+
+def test_a_worker_finds_no_run_of_that_name(folder: Path, request: pytest.FixtureRequest) -> None:
+    with pytest.raises(StudyError, match=r"The storage has no run 'nobody' that a worker could join\. Start the run"):
+        published(replace(place_of("journal", folder, request), name="nobody"), wait=0)
+
+
+# -- who is alive ----------------------------------------------------------------------------------
+
+
+def test_a_worker_is_thought_dead_when_its_count_has_not_moved_for_the_grace(folder: Path) -> None:
+    store = open_storage(f"journal:{folder / 'study.journal'}")
+    roll, now = Roll(store, "a"), [1000.0]
+    shared = Shared("", "a", worker=1, beat=60, grace=30)
+    beats = Beats(roll, shared, lambda: now[0])
+    roll.write("beat:2", [7, 4])
+    beats.look()
+    assert beats.others_on(4) == [2]
+    now[0] += 29
+    beats.look()
+    assert beats.lives(2)
+    now[0] += 2
+    beats.look()
+    assert not beats.lives(2)
+    assert beats.others_on(4, owner=2) == []
+    roll.write("beat:2", [8, 4])  # it was only asleep
+    beats.look()
+    assert beats.lives(2)
+    roll.write("beat:2", [-1, None])  # it has left
+    beats.look()
+    assert not beats.lives(2)
+    assert beats.lives(3)  # never heard of: its time begins now
+    now[0] += 31
+    assert not beats.lives(3)
+
+
+def test_numbers_of_workers_are_given_out_once(folder: Path) -> None:
+    shared = Shared(f"journal:{folder / 'study.journal'}", "a")
+    assert [joined(shared).worker for _ in range(4)] == [1, 2, 3, 4]
+
+
+def test_batches_never_come_to_more_trials_than_there_are(folder: Path) -> None:
+    store = open_storage(f"journal:{folder / 'study.journal'}")
+    boards = [Board(store, "a", worker) for worker in range(3)]
+    first = [board.take() for board in boards]
+    assert [ticket.batch for ticket in first] == [0, 1, 2]
+    assert [ticket.most(8) for ticket in first] == [1, 8, 8]  # who has not looked may take all
+    boards[1].looked(1, 5, 1, [0, 2])
+    boards[2].asked(2, 3, "edits", 10)
+    boards[0].refresh()
+    assert [ticket.most(8) for ticket in boards[0].tickets] == [1, 5, 3]
+    boards[0].end(2)
+    boards[2].end(2)
+    boards[1].refresh()
+    assert [ticket.ended for ticket in boards[1].tickets] == [False, False, True]

@@ -69,6 +69,7 @@ class DataSection(_Section):
     test: Text | None = None
     split: Text | None = None
     shares: Annotated[list[Share], Field(min_length=3, max_length=3)] = [0.4, 0.3, 0.3]
+    quarantine: Annotated[float, Field(ge=0, lt=1)] = 0.05  # of a split that may be left out, as it cannot be scored
 
 
 class PromptSection(_Section):

@@ -101,7 +101,7 @@ class Process:
         outbox = memoryview(b"")
         ends = time.monotonic() + seconds
         while len(found) < count:
-            outbox = self._send(outbox or memoryview(next(frames, b"")))
+            outbox = self._send(outbox, frames)
             if not self._wait(ends, bool(outbox)):
                 raise MetricError(
                     f"{self.called} did not answer within {seconds:g} seconds and was ended. "
@@ -115,14 +115,16 @@ class Process:
                 ends = time.monotonic() + seconds
         return found
 
-    def _send(self, outbox: memoryview) -> memoryview:
-        """Write what the pipe takes; gives back the rest."""
+    def _send(self, outbox: memoryview, frames: Iterator[bytes]) -> memoryview:
+        """Write what the pipe takes, so that the next question lies there when one is answered; gives back the rest."""
         try:
-            return outbox[os.write(self._requests, outbox[:_AT_ONCE]) :] if outbox else outbox
+            while outbox := outbox or memoryview(next(frames, b"")):
+                outbox = outbox[os.write(self._requests, outbox[:_AT_ONCE]) :]
         except BlockingIOError:
             return outbox
         except BrokenPipeError:  # it died: the end of its answers will say so
             return outbox[:0]
+        return outbox
 
     def _wait(self, ends: float, writes: bool) -> bool:
         """Wait until a pipe has something for us, or takes something; False when it is too late."""

@@ -205,7 +205,8 @@ class RunFolder:
         earlier.mkdir(exist_ok=True)
         place = earlier / str(1 + len(list(earlier.iterdir())))
         place.mkdir()
-        for path in (self.result, self.report, self.winner, self.tuning, self.path / "stages"):  # the result first
+        # a process that is killed between two leaves a finished run, or one whose stages are done again
+        for path in (self.path / "stages", self.result, self.report, self.winner, self.tuning):
             if path.exists():
                 path.replace(place / path.name)
 

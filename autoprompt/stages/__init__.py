@@ -5,7 +5,7 @@ Each stage's outcome is stored when it is reached; a resumed run takes it from t
 
 from autoprompt.stages.exporting import exported
 from autoprompt.stages.job import Job
-from autoprompt.stages.judging import confirmed, judged
+from autoprompt.stages.judging import confirmed, judged, require_baseline
 from autoprompt.stages.material import read_material
 from autoprompt.stages.planning import Shelf, planned
 from autoprompt.stages.tuning import finetune_options, tuned
@@ -19,5 +19,6 @@ __all__ = [
     "judged",
     "planned",
     "read_material",
+    "require_baseline",
     "tuned",
 ]

@@ -7,12 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autoprompt.data import Example
+from autoprompt.errors import StudyError
 from autoprompt.results import write_text
 from autoprompt.stages.job import Job
 from autoprompt.study import Candidate, Study
 from autoprompt.verdict import Verdict, judge
 
-__all__ = ["confirmed", "judged"]
+__all__ = ["confirmed", "judged", "require_baseline"]
+
+
+def require_baseline(found: Sequence[Candidate]) -> None:
+    """Raise StudyError where a search ended before it scored the user's own prompt, which all is compared with."""
+    if not any(candidate.kind == "baseline" for candidate in found):
+        raise StudyError(
+            "The run's time ends before your own prompt is scored on all of dev. Give it more: --hours, or --until."
+        )
 
 
 def confirmed(job: Job, found: Sequence[Candidate], search: Study) -> list[Candidate]:

@@ -3,13 +3,14 @@
 from autoprompt.study.candidates import Candidate, confirm, finalists, pareto_front, ranked
 from autoprompt.study.options import BRANCHES, StudyOptions
 from autoprompt.study.search import search
-from autoprompt.study.sharing import Shared, joined, publish, published
+from autoprompt.study.sharing import Posting, Shared, joined, publish, published
 from autoprompt.study.storages import open_storage, serve_proxy
 from autoprompt.study.study import Study
 
 __all__ = [
     "BRANCHES",
     "Candidate",
+    "Posting",
     "Shared",
     "Study",
     "StudyOptions",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
+from autoprompt.clock import Halt
 from autoprompt.errors import AutopromptError, Halted
 from autoprompt.events import BatchPlanned, Listener, Notice
 from autoprompt.metrics import Metric
@@ -32,7 +33,7 @@ class Plan:
     metric: Metric
     seed: int
     listener: Listener
-    halt: Callable[[], str]
+    halt: Halt
 
 
 class Asking:

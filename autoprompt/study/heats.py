@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from autoprompt.clock import Halt
 from autoprompt.data import Example
 from autoprompt.errors import Halted
 from autoprompt.evidence import bounded
@@ -54,7 +55,7 @@ class Heats:
         examples: Sequence[Example],
         options: StudyOptions,
         trials: Trials,
-        halt: Callable[[], str],
+        halt: Halt,
     ) -> None:
         self._baseline, self._pool = space.baseline, space.pool
         self._scorer, self._examples, self._trials = scorer, list(examples), trials

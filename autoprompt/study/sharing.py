@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from autoprompt.errors import StudyError
 from autoprompt.study.storages import Store, open_storage
 
-__all__ = ["Roll", "Shared", "joined", "publish", "published"]
+__all__ = ["Posting", "Roll", "Shared", "joined", "publish", "published"]
 
 
 @dataclass(frozen=True)
@@ -70,30 +70,42 @@ def joined(shared: Shared) -> Shared:
     return replace(shared, worker=Roll(open_storage(shared.storage), shared.name).sign())
 
 
-def publish(shared: Shared, settings: Mapping[str, Any], fingerprints: Mapping[str, Any], base: str, seed: int) -> None:
-    """Store what a worker needs to join: the settings, and what its data and model must be like.
+@dataclass(frozen=True)
+class Posting:
+    """What a worker must know to join a run.
 
-    settings: the space file as nested values, without anything secret. base: the folder in which its
-    relative paths begin.
+    settings: the space file as nested values, those that were given alone, without anything secret.
+    base: the folder in which its relative paths begin. fingerprints: of data and models. left_out: by
+    split, numbers of examples that no prompt is scored on. scores: the file of the engine's memory,
+    used where the worker can reach it. beat, grace: as in `Shared`.
     """
-    record = {"settings": dict(settings), "fingerprints": dict(fingerprints), "base": base, "seed": seed}
-    Roll(open_storage(shared.storage), shared.name).write("run", record)
+
+    settings: Mapping[str, Any]
+    base: str
+    fingerprints: Mapping[str, Any]
+    left_out: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    scores: str | None = None
+    beat: float = 10.0
+    grace: float = 60.0
 
 
-def published(shared: Shared, wait: float = 60.0) -> dict[str, Any]:
+def publish(shared: Shared, posting: Posting) -> None:
+    """Store what a worker needs to join; the main process does so before it runs its study."""
+    Roll(open_storage(shared.storage), shared.name).write("run", asdict(posting))
+
+
+def published(shared: Shared, wait: float = 60.0) -> Posting:
     """What `publish` stored; waits for it for so many seconds.
 
-    Raises StudyError when nobody has published such a study.
+    Raises StudyError when nobody has published such a run.
     """
     roll = Roll(open_storage(shared.storage), shared.name)
     until = time.monotonic() + wait
-    while True:
-        found = roll.read().get("run")
-        if found is not None:
-            return dict(found)
+    while (found := roll.read().get("run")) is None:
         if time.monotonic() >= until:
             raise StudyError(
                 f"The storage has no run {shared.name!r} that a worker could join. Start the run first, with this "
                 "storage, and give its name."
             )
         time.sleep(0.5)
+    return Posting(**found)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from autoprompt.clock import Halt, never
 from autoprompt.data import Example
 from autoprompt.errors import Halted
 from autoprompt.events import Listener, Notice, silent
@@ -29,12 +30,7 @@ from autoprompt.study.sharing import Roll, Shared
 from autoprompt.study.together import AskingTogether
 from autoprompt.study.trials import Trials
 
-__all__ = ["Study", "never"]
-
-
-def never() -> str:
-    """No reason to end a search."""
-    return ""
+__all__ = ["Study"]
 
 
 class Study:
@@ -65,7 +61,7 @@ class Study:
         listener: Listener = silent,
         heard: Collection[int] = (),
         writer: LanguageModel | None = None,
-        halt: Callable[[], str] = never,
+        halt: Halt = never,
     ) -> None:
         self.space, self.scorer, self.seed, self.listener = space, scorer, seed, listener
         self.options = options or StudyOptions()

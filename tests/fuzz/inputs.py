@@ -114,7 +114,7 @@ _body = st.recursive(
     lambda inner: st.lists(inner, max_size=4).map("".join)
     | st.builds(lambda value, body: "{% for y in " + value + " %}" + body + "{% endfor %}", _value, inner)
     | st.builds(lambda value, body: "{% if " + value + " %}" + body + "{% endif %}", _value, inner)
-    | st.builds(lambda body: body * 9, inner),
+    | st.builds(lambda body: body * 3, inner),
     max_leaves=8,
 )  # fmt: skip
 templates = _body.map(lambda body: ("{% set x = text %}{{ text }}" + body + "{{ label }}").encode("utf-8", "replace"))
