@@ -23,9 +23,13 @@ BROAD = {
     ("engine/other.py", "load_engine"): ["another make may raise anything"],
     ("engine/other.py", "score"): ["another make may raise anything"],
     ("finetune/tuned.py", "load_tuned"): ["peft raises many kinds for a broken adapter"],
-    ("metrics/base.py", "values"): ["a user's metric may raise anything"],
-    ("metrics/plugins.py", "_entry_point"): ["somebody's package may raise anything when it is imported"],
-    ("metrics/plugins.py", "_from_file"): ["a user's file may raise anything when it is loaded"],
+    ("metrics/base.py", "_returned"): ["a user's metric may raise anything"],
+    ("metrics/child.py", "_loaded"): ["a user's file may raise anything when it is loaded"],
+    ("metrics/child.py", "_answer"): ["a user's metric may raise anything"],
+    ("metrics/child.py", "_told"): ["a user's object may raise anything when it is shown"],
+    ("quarantine.py", "examine"): ["an example may break template, tokenizer and model in any way"],
+    ("scorer.py", "encode"): ["an example may break a tokenizer in any way"],
+    ("study/journal.py", "append_logs"): ["whatever ends a write, what it wrote of a line is taken back"],
     ("models/loading.py", "load_model"): ["the libraries raise many kinds for a model that is not there or broken"],
     ("study/heats.py", "_look"): [
         "a grid that fails is scored again prompt by prompt, to find the culprit",
@@ -39,13 +43,18 @@ ASSERTS = {
     "stages/material.py": 1,  # called only where a file is named
     "stages/tuning.py": 1,  # the stage is entered only with a method
     "study/branches.py": 4,  # branches of vectors take part in a soft space only; what training starts from has vectors
-    "study/trials.py": 1,  # what is not in memory was stored, in a folder
+    "finetune/tuned.py": 1,  # the first, the last and the best epoch are scored
 }
 
 # errors that are not of the tree: (file, function, kind) -> why
 OTHERS = {
     ("__main__.py", "", "SystemExit"): "the exit code",
     ("cli.py", "", "SystemExit"): "the exit code",
+    ("clock.py", "check", "Halted"): "caught by the study; no error",
+    ("study/asking.py", "stop_if_told", "Halted"): "caught by the study; no error",
+    ("study/heats.py", "run", "Halted"): "caught by the study; no error",
+    ("sandbox.py", "_refuse", "SecurityError"): "caught where templates are rendered, made a PromptError",
+    ("clock.py", "_die", "KeyboardInterrupt"): "the second signal",
     (
         "engine/attention.py",
         "_attend",
@@ -117,7 +126,7 @@ def test_every_exception_of_the_package_stands_in_the_tree() -> None:
         if isinstance(node, ast.ClassDef)
         and any("Error" in ast.unparse(b) or "Exception" in ast.unparse(b) for b in node.bases)
     }
-    assert set(kinds) == set(drawn())
+    assert set(kinds) - {"Halted"} == set(drawn())
     assert set(kinds.values()) == {"errors.py"}
 
 

@@ -176,6 +176,8 @@ EVENTS: list[events.Event] = [
     events.RunStarted("demo", False, "accuracy", True, 7, 80),
     events.ModelLoaded("builtin", "causal", "cpu", "float32", 1234),
     events.DataRead(10, 20, 30, ("a", "b"), 2),
+    events.ExampleQuarantined("dev", 3, "a text", "the model returns NaN"),
+    events.PlanMade(80, 2.5, {"search": 60.0, "export": 1.0}, 10**9, 10**7, 10**10, 61.0),
     events.StageStarted("search"),
     events.BatchPlanned(3, "edits", 8),
     events.TrialFinished(0, "baseline", 0.5, 0.1, 96, 1000, 0.25, "f" * 16, "line\nline\u2028é🙂 {text}"),

@@ -184,16 +184,19 @@ def hub_cache(model: Path, home: Path) -> Path:
 
 LOADING = """
 import json, sys
+seen = []
+sys.addaudithook(lambda event, arguments: seen.append(event) if event.startswith("socket.") else None)
 from autoprompt.errors import ModelError
 from autoprompt.models import load_model, model_fingerprint
 found = []
-for name, revision in json.loads(sys.argv[1] if len(sys.argv) > 1 else {asked!r}):
+for name, revision in json.loads({asked!r}):
     try:
         model = load_model(name, device="cpu", revision=revision, offline=True)
         same = model_fingerprint(name, revision, True) == model.fingerprint
         found.append([model.fingerprint, model.network.config.rms_norm_eps, same])
     except ModelError as error:
         found.append(str(error))
+print(seen)
 print(json.dumps(found))
 """
 
@@ -202,7 +205,9 @@ def test_a_hub_model_is_loaded_at_its_revision_and_known_by_its_commit(llama_fol
     hub_cache(llama_folder, tmp_path / "home")
     asked = [["org/tiny", None], ["org/tiny", NEW], ["org/tiny", "main"], ["org/tiny", "v9"], ["org/none", None]]
     code = LOADING.format(asked=json.dumps(asked))
-    found = json.loads(in_process(code, tmp_path, HF_HOME=str(tmp_path / "home")).splitlines()[-1])
+    *_, sockets, answers = in_process(code, tmp_path, HF_HOME=str(tmp_path / "home")).splitlines()
+    found = json.loads(answers)
+    assert sockets == "[]"
     assert found[0] == [f"org/tiny@{OLD}", 1e-6, True]
     assert found[1] == [f"org/tiny@{NEW}", 1e-3, True]
     assert found[2] == found[0]
@@ -279,7 +284,7 @@ def test_a_run_with_a_folder_opens_no_socket_and_one_of_the_hub_offline_neither(
     opened, seen, verdict, mark = ran(local, model={"name": str(llama_folder), "device": "cpu"})
     assert opened > 0  # the hook hears one that is opened on purpose
     assert seen == []
-    assert verdict in {"improved", "worse", "unchanged", "uncertain", "no improvement"} or verdict
+    assert verdict
     assert re.fullmatch(r"[0-9a-f]{16}", mark)
     hub.mkdir()
     cache = hub_cache(llama_folder, hub / "home")
@@ -561,7 +566,7 @@ BOMBS = [
     "{{ 'a' * 10**9 }}",
     "{{ 'a' * 1000000000 }}",
     "{{ [1] * 10**9 }}",
-    "{{ 9 ** 9 ** 9 ** 9 }}",
+    "{{ 9 ** 99999 }}",
     "{{ 'a'|center(1000000000) }}",
     "{{ 'a'.ljust(1000000000) }}",
     "{{ '\t'.expandtabs(1000000000) }}",
@@ -590,7 +595,7 @@ BOMBS = [
     "{% import 'os' as os %}",
     "{{ text.__class__ }}",
     "{{ text['__class__'] }}",
-    "{{ [text]|map(attribute='__class__')|list }}",
+    "{{ [text]|map(attribute='__class__')|join }}",
     "{{ cycler.__init__.__globals__ }}",
     "{{ self._TemplateReference__context }}",
     "{{ '{0.__class__}'.format(text) }}",

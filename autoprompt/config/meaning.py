@@ -34,7 +34,7 @@ def meaning(config: Config, folder: Path) -> list[str]:
         *_model_problems(config.model),
         *_data_problems(config.data, folder),
         *_prompt_problems(config.prompt, config.space, config.data.fields),
-        *_metric_problems(config.metric, list(config.prompt.label_words), folder),
+        *_metric_problems(config.metric, list(config.prompt.label_words), folder, config.metric_seconds),
         *_finetune_problems(config.finetune, config.model, folder),
         *_study_problems(config.study),
     ]
@@ -156,9 +156,9 @@ def _prompt_problems(prompt: PromptSection, space: SpaceSection, fields: Sequenc
     return problems
 
 
-def _metric_problems(metric: str, labels: list[str], folder: Path) -> list[str]:
+def _metric_problems(metric: str, labels: list[str], folder: Path, seconds: float = 60.0) -> list[str]:
     try:
-        load_metric(metric, folder, labels if len(labels) > 1 else ("a", "b"))
+        load_metric(metric, folder, labels if len(labels) > 1 else ("a", "b"), seconds)
     except AutopromptError as error:
         return [f"metric: {error}"]
     return []

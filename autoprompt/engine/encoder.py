@@ -82,8 +82,8 @@ class Embedder:
     def scores(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
         """The cosine of each request's context with each of its choices, one (C,) a request.
 
-        Of a choice that has a label vector, the product with it, plus its bias. Raises ModelError when
-        the model returns NaN, or when a single text does not fit into memory.
+        Of a choice that has a label vector, the product with it, plus its bias. Where the model returns
+        NaN, so does this. Raises ModelError when a single text does not fit into memory.
         """
         marks: dict[int, bytes] = {}
         wanted: dict[_Key, Array | None] = {}
@@ -116,10 +116,16 @@ class Embedder:
         }
 
     def embed(self, texts: Sequence[Text]) -> Array:
-        """Unit vectors (N, D) of texts, float32. Raises as `scores` does."""
+        """Unit vectors (N, D) of texts, float32. Raises as `scores` does, and where the model returns NaN."""
         keys = [(ids, _mark(vectors)) for ids, vectors in texts]
         found = self._found({key: vectors for key, (_, vectors) in zip(keys, texts, strict=True)})
-        return np.stack([found[key] for key in keys])
+        rows = np.stack([found[key] for key in keys])
+        if not np.isfinite(rows).all():
+            raise ModelError(
+                f"The model {self._model.name!r} returned NaN or infinite numbers "
+                f'in {str(self._model.dtype).removeprefix("torch.")}. Try [model] dtype = "float32".'
+            )
+        return rows
 
     @torch.inference_mode()
     def _found(self, wanted: Mapping[_Key, Array | None]) -> dict[_Key, Array]:
@@ -138,12 +144,7 @@ class Embedder:
         for soft in (False, True):  # not mixed: a batch with vectors is read as embeddings
             members = [key for key in new if (wanted[key] is not None) == soft]
             self._budget.run(members, lambda key: (1, len(key[0])), forward)
-        if not all(np.isfinite(found[key]).all() for key in new):
-            raise ModelError(
-                f"The model {self._model.name!r} returned NaN or infinite numbers "
-                f'in {str(self._model.dtype).removeprefix("torch.")}. Try [model] dtype = "float32".'
-            )
-        self._known |= found
+        self._known |= {key: row for key, row in found.items() if np.isfinite(row).all()}
         most = self._remembered // max(1, len(next(iter(found.values()), ())))
         for key in list(islice(self._known, max(0, len(self._known) - most))):
             del self._known[key]

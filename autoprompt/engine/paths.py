@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoprompt.engine import causal, encoder, masked, seq2seq, walk
-from autoprompt.engine.batches import TOKENS, Budget
+from autoprompt.engine.batches import TOKENS, Budget, out_of_memory
 from autoprompt.engine.causal import Leaf
 from autoprompt.engine.grid import Count, Grid
 from autoprompt.engine.linear import blocked_weights
@@ -90,9 +90,9 @@ def reads_trees(model: LanguageModel, requests: Sequence[Request]) -> bool:
                 _tried[model.network] = True
                 return True
             reason = "its scores differ from the plain path's"
-        except torch.OutOfMemoryError:
-            raise
         except (AttributeError, TypeError, ValueError, RuntimeError, LookupError, NotImplementedError) as error:
+            if out_of_memory(error):  # nothing is known then: it is tried again
+                raise
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     _tried[model.network] = False
     logging.getLogger("autoprompt").warning("%s cannot share prefixes (%s); the plain path is used", model.name, reason)

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoTokenizer
 from autoprompt.errors import ModelError
 from autoprompt.models.base import Family, LanguageModel
 from autoprompt.models.causal import CausalModel
+from autoprompt.models.damage import damaged
 from autoprompt.models.encoder import EncoderModel, read_labels, read_layout
 from autoprompt.models.masked import MaskedModel
 from autoprompt.models.seq2seq import Seq2SeqModel
@@ -58,7 +59,8 @@ def _source(name: str, revision: str | None, offline: bool | None, code: bool = 
         return _Source(path, Path(path))
     wanted = [*_SMALL, *(["*.py"] if code else [])]
     folder = snapshot_download(name, revision=revision, local_files_only=bool(offline), allow_patterns=wanted)
-    return _Source(path, Path(folder), Path(folder).name)
+    # offline by its folder: transformers and peft look for adapters of a name on the hub, whatever they are told
+    return _Source(folder if offline else path, Path(folder), Path(folder).name)
 
 
 def model_fingerprint(name: str, revision: str | None = None, offline: bool | None = None) -> str:
@@ -197,6 +199,8 @@ def _require_model(folder: Path) -> None:
 
 def _refusal(name: str, error: Exception, offline: bool | None, source: _Source | None = None) -> str:
     """What a library said of a model, and what to do."""
+    if source is not None and (damage := damaged(source.folder)):
+        return f"The model {name!r} cannot be loaded: its file {damage}. Copy or download the model again."
     text = str(error).strip()
     reason = text.splitlines()[0] if text else type(error).__name__
     if "trust_remote_code" in text:

@@ -56,7 +56,7 @@ def per_example(metric: Metric, outcome: Outcome) -> Floats:
         return found
     size = len(outcome.targets)
     whole, rows = metric(outcome), np.arange(size)
-    without = np.array([metric(outcome.take(np.delete(rows, i))) for i in rows]) if size > 1 else np.array([whole])
+    without = np.array(metric.many([outcome.take(np.delete(rows, i)) for i in rows])) if size > 1 else np.array([whole])
     return np.asarray(size * whole - (size - 1) * without)
 
 

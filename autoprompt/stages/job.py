@@ -11,6 +11,7 @@ from autoprompt.clock import Clock
 from autoprompt.config import Config
 from autoprompt.data import Example, Splits
 from autoprompt.models import LanguageModel
+from autoprompt.prompt import Prompt
 from autoprompt.quarantine import examine
 from autoprompt.results import RunFolder
 from autoprompt.scorer import Scorer
@@ -40,12 +41,15 @@ class Job:
     space: Space
     writer: LanguageModel | None = None
 
-    def open_test(self, reason: str) -> list[Example]:
-        """The examples of the locked test split, without those that cannot be scored at all; that it was
-        opened is told and counted."""
+    def open_test(self, reason: str, winner: Prompt) -> list[Example]:
+        """The examples of the locked test split, without those on which the user's own prompt or the winner
+        cannot be scored; that it was opened is told and counted.
+
+        Raises StudyError when more than half of them cannot: they would say nothing.
+        """
         times = self.folder.openings() + 1
         found = self.splits.test.open(reason, lambda why: self.tell(events.TestOpened(why, times)))
-        return self.examined("test", found, told=times > 1)
+        return self._examined("test", found, [self.space.baseline, winner], 0.5)
 
     def cleaned(self) -> Job:
         """The job without those examples of train and dev that cannot be scored at all.
@@ -53,16 +57,25 @@ class Job:
         Raises StudyError when they are too many.
         """
         train, dev = self.splits.train, self.splits.dev
-        kept = (*self.examined("train", train[:_EXAMINED]), *train[_EXAMINED:]), tuple(self.examined("dev", dev))
-        splits = replace(self.splits, train=kept[0], dev=kept[1])
+        own, most = [self.space.baseline], self.config.data.quarantine
+        kept = [*self._examined("train", train[:_EXAMINED], own, most), *train[_EXAMINED:]]
+        splits = replace(self.splits, train=tuple(kept), dev=tuple(self._examined("dev", dev, own, most)))
         return replace(self, splits=splits, space=make_space(self.config, splits))
 
-    def examined(self, split: str, examples: Sequence[Example], told: bool = False) -> list[Example]:
-        """Those of a split that the user's own prompt can be scored on; the others are told of, unless they were.
-
-        Raises StudyError when they are too many.
-        """
-        kept, left_out = examine(self.scorer, self.space.baseline, examples, split, self.config.data.quarantine)
-        for one in left_out if not told else ():
-            self.tell(events.ExampleQuarantined(split, one.number, one.preview, one.reason))
-        return kept
+    def _examined(
+        self, split: str, examples: Sequence[Example], prompts: Sequence[Prompt], most: float
+    ) -> list[Example]:
+        """Those of a split that prompts can be scored on. What was left out once stays out when the run goes on,
+        on whatever machine: memory may be the reason."""
+        stored = self.folder.stage(f"quarantine {split}")
+        if stored is None:
+            kept, left_out = list(examples), []
+            for prompt in prompts:
+                kept, more = examine(self.scorer, prompt, kept, split, most)
+                left_out += more
+            for one in left_out:
+                self.tell(events.ExampleQuarantined(split, one.number, one.preview, one.reason))
+            stored = [one.number for one in left_out]
+            self.folder.finish_stage(f"quarantine {split}", stored)
+        out = set(stored)
+        return [example for example in examples if example.number not in out]

@@ -41,7 +41,7 @@ def judged(job: Job, baseline: Candidate, winner: Candidate) -> Verdict:
     stored = job.folder.stage("verdict")
     if stored is not None:
         return Verdict(**{**stored, "interval": tuple(stored["interval"])})
-    test = job.open_test("verdict: baseline and winner")
+    test = job.open_test("verdict: baseline and winner", winner.prompt)
     before, after = job.scorer.score([baseline.prompt, winner.prompt], test)
     write_text(job.folder.test_rows, "".join(_row(example, job.config.data.label) for example in test))
     same = baseline.prompt == winner.prompt

@@ -76,7 +76,7 @@ def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
     found = _train(job, start, [*job.splits.train, *more], others, "winner")
     _save(job, found)
     second = second_task(job, found.model)
-    test = job.open_test("the fine-tuned model")
+    test = job.open_test("the fine-tuned model", winner.prompt)
     outcomes = _on_test(job, baseline.prompt, winner.prompt, found, test)
     values = _values(job, found, outcomes["both"], second)
     values["helped"] = found.epoch > 0 and not _worse_on_dev(job, winner.prompt, found)

@@ -96,7 +96,7 @@ class Journal(BaseJournalBackend):
             try:
                 while lines:  # a nearly full disk takes a part
                     lines = lines[os.write(self._file, lines) :]
-            except BaseException:
+            except BaseException:  # also Ctrl-C: half a line stays in no case
                 with contextlib.suppress(OSError):  # what stays is cut off before the next line
                     os.ftruncate(self._file, size)
                 raise

@@ -111,10 +111,14 @@ class Job:
 
 
 def _files(folder: Path) -> dict[str, str]:
-    """Digests of the exported prompt, its vectors and all weights."""
-    winner = folder / "winner"
-    paths = [*winner.rglob("*.safetensors"), *winner.rglob("prompt.json")]
-    return {p.relative_to(winner).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+    """Digests of the exported prompt, its vectors and all weights, and of the best prompt of the search."""
+    paths = [
+        path
+        for place in (folder / "winner", folder / "best")
+        for pattern in ("*.safetensors", "prompt.json")
+        for path in place.rglob(pattern)
+    ]
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
 class Tail:
