@@ -3,6 +3,8 @@
     autoprompt check FILE        read a space file and its data; say all that is wrong
     autoprompt plan FILE         what a run would take: time by stage, trials, memory, disk
     autoprompt run FILE          search, confirm, judge, fine-tune, export
+    autoprompt worker …          join a run's search, from any process or machine
+    autoprompt proxy …           Optuna's gRPC proxy in front of PostgreSQL, for very many workers
     autoprompt status DIR        where a run stands, from another shell
     autoprompt predict DIR FILE  score new rows with an exported winner
     autoprompt report DIR        the report of a run, from its journal
@@ -62,9 +64,22 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--name", help="name of the run, instead of the file's")
     run.add_argument("--results", type=Path, help="folder of the results, instead of the file's")
     _add_budget(run)
+    run.add_argument("--workers", type=int, help="processes that search, one a GPU")
+    run.add_argument("--storage", metavar="URL", help="where more workers join (journal:, postgresql:// or grpc://)")
     run.add_argument("--notify", metavar="COMMAND", help="run this command at the end, with AUTOPROMPT_… set")
     run.add_argument("--extend", action="store_true", help="search on where the run is finished")
     run.set_defaults(verb=_run)
+    worker = verbs.add_parser("worker", help="join a run's search")
+    worker.add_argument("--storage", metavar="URL", required=True, help="as the run has it")
+    worker.add_argument("--study", metavar="NAME", required=True, help="name of the run")
+    worker.add_argument("--device", help="of the model here: cpu, cuda:1, …")
+    worker.add_argument("--base", type=Path, help="folder in which the run's relative paths begin here")
+    worker.set_defaults(verb=_worker)
+    proxy = verbs.add_parser("proxy", help="serve a database to workers by Optuna's gRPC proxy")
+    proxy.add_argument("--storage", metavar="URL", required=True, help="postgresql://…")
+    proxy.add_argument("--host", default="127.0.0.1", help="address to listen at")
+    proxy.add_argument("--port", type=int, default=13000)
+    proxy.set_defaults(verb=_proxy)
     status = verbs.add_parser("status", help="where a run stands")
     status.add_argument("folder", type=Path, help="results/NAME")
     status.set_defaults(verb=_status)
@@ -92,7 +107,8 @@ def _changes(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """What the command line says in place of the file, by section."""
     budget = {name: getattr(options, name) for name in ("hours", "until", "tokens")}
     budget["notify"] = shlex.split(getattr(options, "notify", None) or "") or None
-    found = {"budget": budget, "study": {"trials": options.trials}}
+    study = {name: getattr(options, name, None) for name in ("trials", "workers", "storage")}
+    found = {"budget": budget, "study": study}
     kept = {section: {k: v for k, v in keys.items() if v is not None} for section, keys in found.items()}
     return {section: keys for section, keys in kept.items() if keys}
 
@@ -149,6 +165,25 @@ def _notify(file: Path, changes: dict[str, dict[str, Any]], outcome: str) -> Non
         trouble = notify(config.budget.notify, {"name": config.name, "outcome": outcome})
         if trouble:
             print(trouble, file=sys.stderr)
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from autoprompt.clock import Clock, signals
+    from autoprompt.display import Display
+    from autoprompt.worker import work
+
+    clock = Clock()
+    with Display() as display, signals(clock):
+        told = work(options.storage, options.study, options.device, options.base, display, clock.halt)
+    print(f"This worker told {told} trials.")
+    return 3 if clock.stopped else 0
+
+
+def _proxy(options: argparse.Namespace) -> int:
+    from autoprompt.study import serve_proxy
+
+    serve_proxy(options.storage, options.host, options.port)
+    return 0
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -34,6 +34,7 @@ from autoprompt.stages import (
     exported,
     finetune_options,
     judged,
+    opened_search,
     planned,
     read_material,
     require_baseline,
@@ -111,22 +112,22 @@ def run(
         job = job.cleaned()
         read_material(job)  # what is wrong in its files is said before the search, not after
         plan = planned(job)
-        search = Study(
-            job.space, job.scorer, job.splits.dev, study_options(config), folder.path, config.seed, tell,
-            _heard(folder), job.writer, clock.halt,
-        )  # fmt: skip
-        tell.also(Shelf(folder.best, search))
-
-        with _stage("search", job), clock.keeping(plan.reserve(clock.left), hard=True):
+        with (
+            _stage("search", job),
+            clock.keeping(plan.reserve(clock.left), hard=True),
+            opened_search(job, _heard(folder)) as search,
+        ):
+            tell.also(Shelf(folder.best, search))
             found = search.run()
         require_baseline(found)
         with _stage("confirm", job):
             finalists = confirmed(job, found, search)
         winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")
         _tell_winner(winner, tell)
-        with _stage("verdict", job):
+        with _stage("verdict", job) as took:
             verdict = judged(job, baseline, winner)
-        with _stage("finetune", job), clock.keeping(plan.last("verdict", "export")):
+        slower = max(1.0, took.seconds / plan.seconds["verdict"])  # than it was measured: others need the machine too
+        with _stage("finetune", job), clock.keeping(slower * plan.last("verdict", "export")):
             outcome = tuned(job, finalists)
         with _stage("export", job):
             exported(job, winner, verdict, outcome)
@@ -155,8 +156,9 @@ def _scorer(opened: ExitStack, scores: Path, config: Config, metric: Metric, tel
 
 def _manifest(config: Config, splits: Splits) -> dict[str, Any]:
     """What this run is; two runs with the same settings, data and model are the same run."""
-    ends: Any = {"name": True, "results": True, "budget": True, "study": {"trials", "evaluations"}}
+    ends: Any = {"name": True, "results": True, "budget": True, "study": {"trials", "evaluations", "workers"}}
     settings = config.model_dump(mode="json", exclude=ends)  # a run may go on under another budget
+    settings["study"]["shared"] = config.study.workers > 1 or config.study.storage is not None
     return {
         "settings": settings,
         "data": dict(splits.fingerprints),
@@ -196,12 +198,18 @@ def _revision() -> str | None:
 # -- stages ------------------------------------------------------------------------------------
 
 
+@dataclass
+class _Took:
+    seconds: float = 0.0
+
+
 @contextmanager
-def _stage(name: str, job: Job) -> Iterator[None]:
-    began, tokens = time.monotonic(), job.scorer.tokens
+def _stage(name: str, job: Job) -> Iterator[_Took]:
+    began, tokens, took = time.monotonic(), job.scorer.tokens, _Took()
     job.tell(events.StageStarted(name))
-    yield
-    job.tell(events.StageFinished(name, round(time.monotonic() - began, 2), job.scorer.tokens - tokens))
+    yield took
+    took.seconds = round(time.monotonic() - began, 2)
+    job.tell(events.StageFinished(name, took.seconds, job.scorer.tokens - tokens))
 
 
 def _data_read(splits: Splits) -> events.DataRead:

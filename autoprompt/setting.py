@@ -13,12 +13,12 @@ from autoprompt.config import Config
 from autoprompt.data import Splits
 from autoprompt.engine import ScoreMemory
 from autoprompt.finetune import require_tunable
-from autoprompt.models import LanguageModel, load_model
+from autoprompt.models import LanguageModel, load_model, model_fingerprint
 from autoprompt.prompt import Prompt
 from autoprompt.space import DemonstrationSpace, SoftSpace, Space
 from autoprompt.study import StudyOptions
 
-__all__ = ["load_task_model", "load_writer", "make_clock", "make_space", "open_memory", "study_options"]
+__all__ = ["fingerprints", "load_task_model", "load_writer", "make_clock", "make_space", "open_memory", "study_options"]
 
 
 def make_space(config: Config, splits: Splits) -> Space:
@@ -101,3 +101,12 @@ def open_memory(path: Path, model: LanguageModel, config: Config) -> ScoreMemory
     rows = config.model.memory
     name = f"{model.identity} {config.model.engine}"
     return ScoreMemory(path, name, rows) if rows else ScoreMemory(None, name)
+
+
+def fingerprints(config: Config, splits: Splits) -> dict[str, Any]:
+    """What the data and models of a run and of its workers must have in common."""
+    return {
+        "data": {split: splits.fingerprints[split] for split in ("train", "dev")},
+        "model": model_fingerprint(config.model.name),
+        "writer": None if config.propose.model is None else model_fingerprint(config.propose.model),
+    }

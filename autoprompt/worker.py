@@ -17,13 +17,13 @@ from autoprompt.data import Splits, read_splits
 from autoprompt.engine import ScoreMemory, load_engine
 from autoprompt.errors import ResultsError
 from autoprompt.metrics import load_metric
-from autoprompt.models import LanguageModel, model_fingerprint
+from autoprompt.models import LanguageModel
 from autoprompt.results import differences
 from autoprompt.scorer import Scorer
-from autoprompt.setting import load_task_model, load_writer, make_space, open_memory, study_options
+from autoprompt.setting import fingerprints, load_task_model, load_writer, make_space, open_memory, study_options
 from autoprompt.study import Posting, Shared, Study, joined, published
 
-__all__ = ["fingerprints", "work"]
+__all__ = ["work"]
 
 
 def work(
@@ -64,15 +64,6 @@ def work(
         )  # fmt: skip
         study.run()
     return heard.told
-
-
-def fingerprints(config: Config, splits: Splits) -> dict[str, Any]:
-    """What the data and models of a run and of its workers must have in common."""
-    return {
-        "data": {split: splits.fingerprints[split] for split in ("train", "dev")},
-        "model": model_fingerprint(config.model.name),
-        "writer": None if config.propose.model is None else model_fingerprint(config.propose.model),
-    }
 
 
 def _settings(given: Mapping[str, Any], device: str | None) -> dict[str, Any]:

@@ -24,19 +24,20 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from autoprompt import events
 from autoprompt.errors import ResultsError
 from autoprompt.results import RunFolder, read_journal, repair_tail
+from autoprompt.study.storages import open_storage
 
 __all__ = ["Fault", "Run", "differing", "fill", "lock", "outcome_of", "stored_trials", "trials_of", "written"]
 
 ROOT = Path(__file__).parents[1]
 NAME = "tiny"
-# what depends on the clock, on how often a run was begun, or on what it remembered
-COSTS = ("seconds", "tokens", "test_openings", "git", "versions")
+# what depends on the clock, on how often a run was begun, on what it remembered, and what it is called
+COSTS = ("name", "seconds", "tokens", "test_openings", "git", "versions")
 _TRIAL = (
     "kind", "branch", "operator", "parents", "fingerprint", "text", "value", "margin", "gain", "examples", "dropped",
 )  # fmt: skip
@@ -119,17 +120,27 @@ def outcome_of(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key not in COSTS}
 
 
-def stored_trials(folder: Path) -> dict[int, tuple[str, Any]]:
-    """State and score of each finished trial in a copy of a run's study, by number."""
+def stored_trials(folder: Path, url: str | None = None) -> dict[int, tuple[str, Any]]:
+    """State and score of each finished trial of a run's study, by number.
+
+    url: the storage that other processes reach too; None reads a copy of the file in the run's folder, and not by
+    what wrote it.
+    """
     with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "study.journal"
-        if (folder / path.name).exists():
+        storage: BaseStorage
+        if url is not None:
+            storage, name = open_storage(url).storage, folder.name
+        else:
+            path, name = Path(place) / "study.journal", "autoprompt"
+            if not (folder / path.name).exists():
+                return {}
             shutil.copy(folder / path.name, path)
             repair_tail(path)
-        if not path.exists() or not path.stat().st_size:
+            storage = JournalStorage(JournalFileBackend(str(path)))
+        try:
+            study = optuna.load_study(study_name=name, storage=storage)
+        except KeyError:  # it is not begun
             return {}
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        study = optuna.load_study(study_name="autoprompt", storage=storage)
         return {t.number: (t.state.name, t.user_attrs.get("score")) for t in study.trials if t.state.is_finished()}
 
 
@@ -236,10 +247,13 @@ def _child(arguments: Sequence[str], cwd: Path, out: Path, fault: Fault | None) 
 class Run:
     """A run of a space file in a process of its own."""
 
-    def __init__(self, space: Path, results: Path, fault: Fault | None = None, name: str = NAME) -> None:
+    def __init__(
+        self, space: Path, results: Path, fault: Fault | None = None, name: str = NAME, more: Sequence[str] = ()
+    ) -> None:
+        """more: options of the command."""
         self.folder = results / name
         self._out = space.parent / f"{name}.{time.monotonic_ns()}.log"
-        arguments = ["run", str(space), "--results", str(results), "--name", name]
+        arguments = ["run", str(space), "--results", str(results), "--name", name, *more]
         self._process: ForkServerProcess = _context().Process(
             target=_child, args=(arguments, space.parent, self._out, fault)
         )

@@ -261,6 +261,18 @@ def test_a_damaged_memory_of_scores_is_set_aside(
     assert same_as(done, succeeded(Run(space, results)), within=ROUNDED)
 
 
+def test_the_best_prompt_so_far_is_shown_though_the_run_was_killed_before_it_was_written(
+    done: Path, space: Path, tmp_path: Path
+) -> None:
+    best, number = -1.0, -1
+    for event in read_journal(done / "events.jsonl"):
+        if event["event"] == "TrialFinished" and not event["dropped"] and event["value"] > best:
+            best, number = event["value"], event["number"]
+    assert Run(space, tmp_path, Fault(f"TrialFinished={number}", kill=True)).wait()[0] == -9
+    folder = succeeded(Run(space, tmp_path))
+    assert (folder / "best" / "prompt.json").read_bytes() == (done / "best" / "prompt.json").read_bytes()
+
+
 @pytest.mark.parametrize("stage", ["search", "confirm"])
 @pytest.mark.parametrize("damage", [torn, flipped])
 def test_damaged_vectors_are_told_and_nothing_goes_on_without_them(

@@ -38,7 +38,7 @@ def test_every_seed_is_a_right_file(name: str, tmp_path: Path) -> None:
 
 
 def test_a_crash_is_found(tmp_path: Path) -> None:
-    with pytest.raises(FoundError, match=r"^ZeroDivisionError: division by zero on b'x'$"):
+    with pytest.raises(FoundError, match=r"^ZeroDivisionError: .* on b'x'$"):
         tried(lambda data, folder: print(1 // 0), b"x", tmp_path)
 
 

@@ -21,7 +21,7 @@ FLOORS = {
     10: {"cli"},
     9: {"run", "preview", "worker", "predict", "check", "notify"},
     8: {"stages"},
-    7: {"setting", "plan"},
+    7: {"crew", "setting", "plan"},
     6: {"study", "config", "finetune"},
     5: {"quarantine", "racing", "samplers", "propose", "tuning", "export", "verdict"},
     4: {"scorer", "space", "lesson"},

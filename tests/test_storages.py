@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import resource
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+from crew import crew
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from postgres import Proxy, Server, free_port, proxy, server
 
@@ -29,6 +30,7 @@ from autoprompt.study.records import Asked
 from autoprompt.study.storages import Store
 from autoprompt.study.trials import Trials
 
+PRELOADED = ("test_workers", "test_storages")
 MAXIMIZE = (optuna.study.StudyDirection.MAXIMIZE,)
 
 
@@ -59,49 +61,59 @@ def study_of(store: Store, name: str = "s") -> optuna.Study:
 
 # -- the journal file ------------------------------------------------------------------------------
 
-APPENDING = """
-import sys
-from pathlib import Path
-from autoprompt.study.journal import Journal
-journal = Journal(Path(sys.argv[1]), shared=True)
-for at in range(int(sys.argv[3])):
-    journal.append_logs([{"op_code": 99, "who": sys.argv[2], "at": at, "text": "x" * int(sys.argv[4])}])
-    print(at, flush=True)
-"""
+
+def append(path: Path, who: str, count: int, size: int) -> None:
+    """What a writer's process does: it acknowledges each line in a file of its own."""
+    journal = Journal(path, shared=True)
+    with path.with_name(f"acknowledged.{who}").open("w") as acknowledged:
+        for at in range(count):
+            journal.append_logs([{"op_code": 99, "who": who, "at": at, "text": "x" * size}])
+            acknowledged.write(f"{at}\n")
+            acknowledged.flush()
 
 
-def appending(path: Path, who: str, count: int, size: int = 10) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-c", APPENDING, str(path), who, str(count), str(size)]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+def appending(path: Path, who: str, count: int, size: int = 10) -> BaseProcess:
+    process: BaseProcess = crew(*PRELOADED).Process(target=append, args=(path, who, count, size))
+    process.start()
+    return process
+
+
+def acknowledged_by(path: Path, who: str) -> list[int]:
+    file = path.with_name(f"acknowledged.{who}")
+    return (
+        [int(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        if file.exists()
+        else []
+    )
 
 
 def test_processes_that_append_at_once_lose_no_line(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
-    writers = [appending(path, str(who), 60) for who in range(3)]
-    assert [writer.wait(120) for writer in writers] == [0, 0, 0]
+    writers = [appending(path, str(who), 100) for who in range(3)]
     for writer in writers:
-        writer.communicate()
+        writer.join(120)
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
     found = [(record["who"], record["at"]) for record in Journal(path).read_logs(0)]
-    assert sorted(found) == [(str(who), at) for who in range(3) for at in range(60)]
+    assert sorted(found) == [(str(who), at) for who in range(3) for at in range(100)]
 
 
 def test_a_writer_killed_in_the_middle_of_large_lines_leaves_all_that_it_acknowledged(tmp_path: Path) -> None:
-    path = tmp_path / "study.journal"
-    for round_ in range(4):
-        writer = appending(path, str(round_), 10_000, 300_000)
-        assert writer.stdout is not None
-        acknowledged = [int(writer.stdout.readline()) for _ in range(3)]
-        time.sleep(0.003 * round_)
+    path, drawn = tmp_path / "study.journal", random.Random(1)
+    for round_ in range(12):
+        who = str(round_)
+        writer = appending(path, who, 10_000, 500_000)
+        while len(acknowledged_by(path, who)) < 3:
+            time.sleep(0.001)
+        time.sleep(drawn.uniform(0, 0.01))
         writer.kill()
-        rest, _ = writer.communicate()
-        acknowledged += [int(line) for line in rest.splitlines() if line.isdigit()]
+        writer.join()
         began = time.monotonic()
         journal = Journal(path, shared=True)
         journal.append_logs([{"op_code": 99, "who": "survivor", "at": round_}])
         assert time.monotonic() - began < 1  # a dead one's lock holds nobody up
-        found = [record["at"] for record in journal.read_logs(0) if record["who"] == str(round_)]
+        found = [record["at"] for record in journal.read_logs(0) if record["who"] == who]
         assert found == list(range(len(found)))
-        assert set(acknowledged) <= set(found)
+        assert set(acknowledged_by(path, who)) <= set(found)
 
 
 def test_a_full_disk_takes_the_line_back_and_says_what_to_do(tmp_path: Path) -> None:
@@ -217,33 +229,26 @@ def test_a_proxy_whose_port_is_taken_says_so(database: Server) -> None:
 
 # -- PostgreSQL and gRPC -----------------------------------------------------------------------------
 
-OPENING = """
-import sys
-import optuna
-from autoprompt.study import open_storage
-sys.stdin.readline()
-store = open_storage(sys.argv[1])
-study = optuna.create_study(storage=store.storage, study_name="s", load_if_exists=True)
-for at in range(5):
-    study.ask()
-"""
+
+def open_and_ask(url: str, at: float) -> None:
+    time.sleep(max(0.0, at - time.time()))
+    study = study_of(open_storage(url))
+    for _ in range(5):
+        study.ask()
 
 
 def test_five_first_starts_at_once_make_one_schema_and_no_crash(database: Server) -> None:
-    url = database.create("first")
-    processes = [
-        subprocess.Popen([sys.executable, "-c", OPENING, url], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(5)
-    ]
-    time.sleep(1)
-    for process in processes:  # all that are ready begin at once
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    errors = [process.communicate(timeout=180)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 5, errors
-    study = study_of(open_storage(url))
-    assert [trial.number for trial in study.get_trials()] == list(range(25))
+    for round_ in range(3):
+        url = database.create(f"first{round_}")
+        context, at = crew(*PRELOADED), time.time() + 1
+        processes = [context.Process(target=open_and_ask, args=(url, at)) for _ in range(5)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+        assert [process.exitcode for process in processes] == [0] * 5
+        study = study_of(open_storage(url))
+        assert [trial.number for trial in study.get_trials()] == list(range(25))
 
 
 def test_a_trial_is_stored_as_optuna_stores_it(database: Server) -> None:

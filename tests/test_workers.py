@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crew import crew
 from postgres import Proxy, Server, proxy, server
 
 from autoprompt.config import data_options, read_config
@@ -40,17 +40,10 @@ pytestmark = pytest.mark.model
 
 STORAGES = ("journal", "postgresql", "grpc")
 BRANCHES = ("discrete", "edits", "coordinates")
+PRELOADED = ("test_workers", "test_storages")
 
 
 # -- a worker, in a process of its own -------------------------------------------------------------
-
-
-def crew() -> Any:
-    """Where processes come from: forked from one that has loaded the libraries, so that each starts at once."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["test_workers"])
-    return found
 
 
 def make_space(rows: list[dict[str, str]]) -> tuple[Space, list[Example]]:
@@ -82,18 +75,19 @@ def make_study(folder: Path, model: str, place: Path | Shared | None, trials: in
     loaded = load_model(model, device="cpu")
     memory = ScoreMemory(folder / "scores.sqlite", loaded.identity)
     number = place.worker if isinstance(place, Shared) else 0
-    log = (folder / f"heard.{number}.{os.getpid()}").open("a")
+    log = folder / f"heard.{number}.{os.getpid()}"
 
     def hear(event: Event) -> None:
-        if isinstance(event, TrialFinished):
-            log.write(f"{event.number} {event.fingerprint} {event.value!r} {event.dropped}\n")
-            log.flush()
-        elif isinstance(event, Notice):
-            log.write(f"# {event.message}\n")
-            log.flush()
+        if isinstance(event, TrialFinished | Notice):
+            with log.open("a") as file:
+                if isinstance(event, TrialFinished):
+                    file.write(f"{event.number} {event.fingerprint} {event.value!r} {event.dropped}\n")
+                else:
+                    file.write(f"# {event.message}\n")
 
+    known = [int(line[0]) for line in heard(folder, 0)]
     options = StudyOptions(trials=trials, batch=4, slice=8, startup=8, branches=BRANCHES, generations=2)
-    return Study(space, Slow(loaded, accuracy, memory=memory), examples, options, place, 5, hear)
+    return Study(space, Slow(loaded, accuracy, memory=memory), examples, options, place, 5, hear, known)
 
 
 def work(folder: Path, model: str, place: Shared, trials: int, pause: float, main: bool) -> None:
@@ -169,7 +163,7 @@ def until(condition: Any, seconds: float = 120) -> None:
 def test_four_workers_of_which_one_is_killed_lose_and_double_nothing(
     kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest
 ) -> None:
-    ctx, place, trials = crew(), place_of(kind, folder, request), 61
+    ctx, place, trials = crew(*PRELOADED), place_of(kind, folder, request), 61
     main = started(ctx, folder, llama_folder, place, trials, True, 0.05)
     others = [started(ctx, folder, llama_folder, place, trials, False, 0.05) for _ in range(2)]
     until(lambda: len(heard(folder, 1)) >= 4 and len(heard(folder, 2)) >= 4)
@@ -204,7 +198,7 @@ def test_four_workers_of_which_one_is_killed_lose_and_double_nothing(
 def test_a_lone_run_killed_anywhere_reaches_the_trials_of_one_never_killed(
     kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest, topics_rows: list[dict[str, str]]
 ) -> None:
-    ctx, place, trials, drawn = crew(), place_of(kind, folder, request), 33, random.Random(kind)
+    ctx, place, trials, drawn = crew(*PRELOADED), place_of(kind, folder, request), 33, random.Random(kind)
     (folder / "whole").mkdir()
     (folder / "whole/rows.json").write_text(json.dumps(topics_rows))
     whole = make_study(folder / "whole", str(llama_folder), None, trials)
@@ -237,7 +231,7 @@ def told(trials: Any) -> list[tuple[Any, ...]]:
 def test_two_that_find_the_batch_of_a_dead_worker_tell_each_of_its_trials_once(
     kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest
 ) -> None:
-    ctx, place, trials = crew(), place_of(kind, folder, request, grace=1.0), 17
+    ctx, place, trials = crew(*PRELOADED), place_of(kind, folder, request, grace=1.0), 17
     main = started(ctx, folder, llama_folder, place, trials, True, 0.3)
     until(lambda: len(heard(folder, 0)) >= 5)
     time.sleep(0.3)  # in the middle of its third batch
@@ -255,21 +249,13 @@ def test_two_that_find_the_batch_of_a_dead_worker_tell_each_of_its_trials_once(
     main = started(ctx, folder, llama_folder, place, trials, True, 0.0)
     main.join(180)
     assert main.exitcode == 0
-    assert [int(line[0]) for line in heard(folder, 0) if line[0] != "#"] == sorted(
-        [*range(trials), *(n for n in range(trials) if str(n) in first_told(folder))]
-    )
-
-
-def first_told(folder: Path) -> set[str]:
-    """What the first main process was told of before it was killed."""
-    first = min(folder.glob("heard.0.*"), key=lambda path: path.stat().st_ctime)
-    return {line.split()[0] for line in first.read_text().splitlines()}
+    assert [int(line[0]) for line in heard(folder, 0)] == list(range(trials))
 
 
 def test_a_search_that_the_main_process_halts_ends_all_workers_and_goes_on_later(
     folder: Path, llama_folder: Path, request: pytest.FixtureRequest
 ) -> None:
-    ctx, place, trials = crew(), place_of("journal", folder, request), 200
+    ctx, place, trials = crew(*PRELOADED), place_of("journal", folder, request), 200
     others = [started(ctx, folder, llama_folder, place, trials, False, 0.05) for _ in range(2)]
     main = make_study(folder, str(llama_folder), place, trials, 0.05)
     main._halt = lambda: "the night is over." if len(main.trials.all()) > 30 else ""
@@ -334,7 +320,7 @@ def posted(place: Shared, settings: dict[str, Any], folder: Path, **changes: Any
 def test_a_worker_joins_a_run_by_its_name_alone(
     kind: str, folder: Path, request: pytest.FixtureRequest, published_run: dict[str, Any]
 ) -> None:
-    ctx, place = crew(), place_of(kind, folder, request)
+    ctx, place = crew(*PRELOADED), place_of(kind, folder, request)
     study = posted(place, published_run, folder)
     process = ctx.Process(target=joins, args=(place, folder, folder / "told"))
     process.start()

@@ -138,6 +138,8 @@ class StudySection(_Section):
     finalists: Count = 6
     objectives: Annotated[list[Literal["score", "tokens"]], Field(min_length=1)] = ["score"]
     tolerance: Annotated[float, Field(ge=0)] = 0.01
+    workers: Annotated[int, Field(ge=1, le=256)] = 1  # processes on this machine, one a GPU
+    storage: Text | None = None  # where workers of other machines join; None: a file in the run's folder
 
 
 class BudgetSection(_Section):

@@ -33,6 +33,9 @@ class _Keeper(TrainerCallback):
         trainer, record = self.trainer, self.record
         course = trainer.run.course
         whole = len(trainer.step_losses) == course.steps  # or training was halted in the middle
+        if not whole and record.epoch and not record.last:
+            control.should_training_stop = True  # there is no time to score what may be better
+            return
         loss = math.fsum(trainer.step_losses) / min(len(course.allowed), len(trainer.step_losses) * course.batch)
         trainer.step_losses.clear()
         trainer.optimizer.eval()

@@ -17,7 +17,7 @@ from autoprompt.errors import PromptError
 from autoprompt.models.pieces import Pieces
 from autoprompt.soft import Array
 
-__all__ = ["Encoding", "Family", "Ids", "LanguageModel", "Shown", "common_length"]
+__all__ = ["Encoding", "Family", "Ids", "LanguageModel", "Shown", "common_length", "gpu_count"]
 
 Family = Literal["causal", "seq2seq", "masked", "encoder"]
 Ids = tuple[int, ...]
@@ -206,3 +206,8 @@ class LanguageModel(ABC):
         heads = self.ids([t if s is None else t[:s] for t, s in zip(texts, slots, strict=True)], special=False)
         rests = self.ids([t[len(t) if s is None else s :] for t, s in zip(texts, slots, strict=True)], special=False)
         return [h if s is None else h + marks + r for h, r, s in zip(heads, rests, slots, strict=True)]
+
+
+def gpu_count() -> int:
+    """CUDA devices of this machine."""
+    return torch.cuda.device_count()

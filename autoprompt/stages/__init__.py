@@ -8,6 +8,7 @@ from autoprompt.stages.job import Job
 from autoprompt.stages.judging import confirmed, judged, require_baseline
 from autoprompt.stages.material import read_material
 from autoprompt.stages.planning import Shelf, planned
+from autoprompt.stages.searching import opened_search
 from autoprompt.stages.tuning import finetune_options, tuned
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "exported",
     "finetune_options",
     "judged",
+    "opened_search",
     "planned",
     "read_material",
     "require_baseline",

@@ -41,7 +41,7 @@ class Roll:
     """
 
     def __init__(self, store: Store, name: str) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._store = store
         study = store.steadily(
             lambda: optuna.create_study(

@@ -95,8 +95,8 @@ def _is_away(error: Exception) -> bool:
     code = getattr(error, "code", None)
     if callable(code):
         return code().name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL", "CANCELLED", "ABORTED")
-    cause = error.__cause__ or error
-    return type(cause).__name__ in ("OperationalError", "InterfaceError", "InternalError", "DBAPIError")
+    cause = error.__cause__ or error  # a connection that died shows itself in many kinds
+    return type(cause).__name__ not in ("DataError", "IntegrityError", "NotSupportedError", "ProgrammingError")
 
 
 def open_storage(where: Path | str | None, patience: float = _PATIENCE) -> Store:
@@ -278,7 +278,7 @@ def serve_proxy(url: str, host: str = "127.0.0.1", port: int = 13000) -> None:
     if not url.startswith("postgresql:"):
         raise StudyError("The proxy stands in front of a database: give it postgresql://USER@HOST:PORT/DATABASE.")
     store = open_storage(url)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with _experimental():
             optuna.storages.run_grpc_proxy_server(store.storage, host=host, port=port)

@@ -36,7 +36,7 @@ class Trials:
     """
 
     def __init__(self, place: Path | Shared | None, space: Space, directions: tuple[StudyDirection, ...]) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # failures are told in our own words
         shared = place if isinstance(place, Shared) else None
         file = place / "study.journal" if isinstance(place, Path) else None
         self.store: Store = open_storage(shared.storage if shared else file)

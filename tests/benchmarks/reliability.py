@@ -11,7 +11,8 @@ journal showed in the moment before a kill is acknowledged, and must be there at
 
 The libraries are loaded before, so the times from a new start to the next trial are without that.
 A file that is given --with holds counts of other faults: a list of {"fault", "times", "lost",
-"unreadable", "different"}, or an object with such a list under "counts". They join the same table.
+"unreadable", "different", "crashed"}, an object with such a list under "counts", or what
+tests/fuzz/run.py writes. They join the same table.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from faults import NAME, Fault, Run, differing, outcome_of, stored_trials, trials_of, written
+from postgres import proxy, server
 from record import bar, write_record
 
 from autoprompt.errors import AutopromptError
@@ -48,15 +50,33 @@ _TICK = 0.0005  # seconds between two looks at the journal
 _TAIL = 0.08  # seconds from the export to the end of the run
 
 
-@dataclass(frozen=True)
-class Storage:
-    """Where a study is kept. study: its lines of [study]. trials: what it says of the finished trials."""
-
-    study: str
-    trials: Callable[[Path], dict[int, Any]]
+Place = Callable[[Path], str | None]  # the storage of a run in a results folder; None: a file of its own
 
 
-STORAGES = {"journal": Storage("", stored_trials)}
+@contextlib.contextmanager
+def _own() -> Iterator[Place]:
+    yield lambda results: None
+
+
+@contextlib.contextmanager
+def _shared_journal() -> Iterator[Place]:
+    yield lambda results: f"journal:{results / 'shared.journal'}"
+
+
+@contextlib.contextmanager
+def _postgresql() -> Iterator[Place]:
+    with server() as found:
+        url = found.create("reliability")
+        yield lambda results: url
+
+
+@contextlib.contextmanager
+def _grpc() -> Iterator[Place]:
+    with server() as found, proxy(found.create("reliability")) as front:
+        yield lambda results: front.url
+
+
+STORAGES = {"journal": _own, "shared journal": _shared_journal, "postgresql": _postgresql, "grpc": _grpc}
 
 
 @dataclass
@@ -74,28 +94,36 @@ class Count:
 
 @dataclass
 class Job:
-    """A small run in a folder, and what was seen of it. whole: the same run, never disturbed."""
+    """A small run in a folder, and what was seen of it. whole: the folder of the same run, never disturbed."""
 
     space: Path
     results: Path
-    storage: Storage
+    place: Place
+    name: str = NAME
     whole: Path | None = None
     known: dict[int, Any] = field(default_factory=dict)  # acknowledged trials
     stored: dict[int, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
-        return self.results / NAME
+        return self.results / self.name
+
+    def begin(self, fault: Fault | None = None) -> Run:
+        url = self.place(self.results)
+        return Run(self.space, self.results, fault, self.name, ("--storage", url) if url else ())
+
+    def in_study(self) -> dict[int, Any]:
+        return stored_trials(self.folder, self.place(self.results))
 
     def see(self) -> int:
         """Note what is acknowledged now; how many that was before are not there or are others."""
         lost = self.lost()
         self.known |= trials_of(self.folder)
-        self.stored |= self.storage.trials(self.folder)
+        self.stored |= self.in_study()
         return lost
 
     def lost(self) -> int:
-        told, stored = trials_of(self.folder), self.storage.trials(self.folder)
+        told, stored = trials_of(self.folder), self.in_study()
         return len(
             {n for n in self.known if self.known[n] != told.get(n)}
             | {n for n in self.stored if self.stored[n] != stored.get(n)}
@@ -154,7 +182,7 @@ def lengths(folder: Path) -> dict[str, float]:
 
 def kill_once(job: Job, stage: str, delay: float, counts: dict[str, Count]) -> None:
     """Begin the job, and kill it so many seconds after a stage began; it may be done before."""
-    tail, run = Tail(job.folder / "events.jsonl"), Run(job.space, job.results)
+    tail, run = Tail(job.folder / "events.jsonl"), job.begin()
     resumed, at, strike = job.folder.exists() and bool(job.known), "start", float("inf")
     before = time.monotonic()
     while run.runs() and time.monotonic() < strike:
@@ -205,7 +233,7 @@ def _look(job: Job, count: Count) -> None:
 
 def finish(job: Job, count: Count) -> None:
     """Run a job to its end and compare it."""
-    code, _, error = Run(job.space, job.results).wait()
+    code, _, error = job.begin().wait()
     if code:
         _fail(count, error)
         return
@@ -215,14 +243,14 @@ def finish(job: Job, count: Count) -> None:
     count.notes += [f"different: {', '.join(differs)}"] if differs else []
 
 
-def kills(space: Path, whole: Path, name: str, wanted: int) -> list[Count]:
+def kills(whole: Job, name: str, wanted: int) -> list[Count]:
     """Kill jobs at random instants until it was so often; what came of it, by stage."""
-    took, counts = lengths(whole), {stage: Count(f"kill -9 in {stage}, {name}") for stage in STAGES}
+    took, counts = lengths(whole.folder), {stage: Count(f"kill -9 in {stage}, {name}") for stage in STAGES}
     number = 0
     while sum(count.times for count in counts.values()) < wanted:
         draw = random.Random(f"{SEED} {name} {number}")
         with tempfile.TemporaryDirectory(prefix="kills-") as place:
-            job = Job(space, Path(place), STORAGES[name], whole)
+            job = Job(whole.space, Path(place), whole.place, f"{NAME}{number}", whole.folder)
             for stage in CHAIN:
                 left = 1 - len(job.known) / 25 if stage == "search" else 1.0
                 kill_once(job, stage, draw.random() * (took[stage] * left + _TAIL * (stage == "export")), counts)
@@ -252,9 +280,9 @@ def small_disk() -> Iterator[Path | None]:
                 subprocess.run(["umount", "-l", place], check=True)
 
 
-def full_disks(space: Path, whole: Path, wanted: int) -> Count:
+def full_disks(whole: Job, wanted: int) -> Count:
     """Fill the disk at random events until it was so often; freed, the same command must go on."""
-    events = sum(1 for _ in read_journal(whole / "events.jsonl"))
+    events = sum(1 for _ in read_journal(whole.folder / "events.jsonl"))
     count, number = Count("disk full at a random event"), 0
     while count.times < wanted:
         draw = random.Random(f"{SEED} full {number}")
@@ -262,12 +290,12 @@ def full_disks(space: Path, whole: Path, wanted: int) -> Count:
             if disk is None:
                 count.notes.append("no small disk may be mounted here: not tried")
                 return count
-            job = Job(space, disk / "results", STORAGES["journal"], whole)
+            job = Job(whole.space, disk / "results", whole.place, whole=whole.folder)
             left = events
             for _ in range(min(FULLS, wanted - count.times)):
                 at = draw.randrange(1, max(2, left // 2))
                 fault = Fault(f"#{at}", disk=disk, spare=draw.randrange(8192))
-                code, _, error = Run(space, job.results, fault).wait()
+                code, _, error = job.begin(fault).wait()
                 (disk / "filler").unlink(missing_ok=True)
                 left -= at
                 if code == 0:
@@ -294,9 +322,12 @@ def row(count: Count) -> dict[str, Any]:
 
 
 def others(path: Path) -> list[dict[str, Any]]:
-    """The counts of another harness."""
+    """The counts of another harness; those of tests/fuzz/run.py are inputs and crashes by target."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    rows: list[dict[str, Any]] = content["counts"] if isinstance(content, dict) else content
+    rows: list[dict[str, Any]] = content.get("counts", []) if isinstance(content, dict) else content
+    if isinstance(content, dict) and not rows:
+        for target, found in content.items():
+            rows.append({"fault": f"strange input: {target}", "times": found["inputs"], "crashed": found["crashed"]})
     return rows
 
 
@@ -304,7 +335,7 @@ def bars(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Nothing is lost, unreadable or different, and a search that was killed has its next trial within 3 s."""
     found = {
         f"{kind}, all faults": bar(sum(each.get(kind, 0) for each in rows), 0, at_most=True)
-        for kind in ("lost", "unreadable", "different")
+        for kind in ("lost", "unreadable", "different", "crashed")
     }
     for each in rows:
         if "in search" in each["fault"] and "resume_median" in each:
@@ -313,29 +344,27 @@ def bars(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = [f"{'fault':44}{'times':>8}{'lost':>8}{'unreadable':>12}{'different':>11}{'goes on after':>16}"]
+    kinds = ("lost", "unreadable", "different", "crashed")
+    lines = [f"{'fault':44}{'times':>9}" + "".join(f"{kind:>12}" for kind in kinds) + f"{'goes on after':>16}"]
     for each in rows:
         after = f"{each['resume_median']:.1f} s" if "resume_median" in each else ""
-        lines.append(
-            f"{each['fault']:44}{each['times']:8,}{each.get('lost', 0):8}{each.get('unreadable', 0):12}"
-            f"{each.get('different', 0):11}{after:>16}"
-        )
+        bad = "".join(f"{each.get(kind, 0):12}" for kind in kinds)
+        lines.append(f"{each['fault']:44}{each['times']:9,}{bad}{after:>16}")
     return "\n".join(lines)
 
 
 def measured(options: argparse.Namespace) -> list[Count]:
     counts = []
     for name in options.storages:
-        with tempfile.TemporaryDirectory(prefix="whole-") as place:
-            space = written(Path(place), STORAGES[name].study)
-            run = Run(space, Path(place) / "whole")
-            code, _, error = run.wait()
+        with tempfile.TemporaryDirectory(prefix="whole-") as folder, STORAGES[name]() as place:
+            whole = Job(written(Path(folder)), Path(folder) / "whole", place)
+            code, _, error = whole.begin().wait()
             if code:
                 raise SystemExit(error)
             if options.kills:
-                counts += kills(space, run.folder, name, options.kills)
+                counts += kills(whole, name, options.kills)
             if options.full and name == "journal":
-                counts.append(full_disks(space, run.folder, options.full))
+                counts.append(full_disks(whole, options.full))
     return counts
 
 
