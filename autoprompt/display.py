@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -17,6 +16,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from autoprompt import events
+from autoprompt.wording import plain
 
 __all__ = ["THEME", "Display", "print_error"]
 
@@ -96,7 +96,7 @@ class Display:
 
     def __call__(self, event: events.Event) -> None:
         """Hear an event."""
-        shown = self._heard(event)
+        shown = self._heard(_plain(event))
         if shown is not None:
             self.console.print(shown, soft_wrap=True)
 
@@ -197,7 +197,7 @@ class Display:
             ),
         )
         best = "   ".join(f"{kind} {state.best[kind]:.4f}" for kind in KINDS if kind in state.best)
-        table.add_row(f"best {state.metric}", Text(best or "none yet"))
+        table.add_row(Text(f"best {state.metric}"), Text(best or "none yet"))
         table.add_row("speed", Text(self._speed()))
         bar = ProgressBar(total=max(1, state.trials), completed=min(state.reached, state.trials))
         return Panel(
@@ -239,11 +239,17 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
+def _plain(event: events.Event) -> events.Event:
+    """The event, its texts without anything that acts on a terminal."""
+    texts = {f.name: plain(text) for f in fields(event) if isinstance(text := getattr(event, f.name), str)}
+    return replace(event, **texts)
+
+
 def _verdict(event: events.VerdictReached, metric: str) -> RenderableType:
     """The outcome as a table, the sentence under it."""
     table = Table(box=None, pad_edge=False)
     table.add_column("locked test")
-    table.add_column(metric, justify="right", style="number")
+    table.add_column(Text(metric), justify="right", style="number")
     rows = [("your prompt", event.baseline_test), ("winner", event.winner_test)]
     if event.tuned_test is not None:
         rows.append(("winner + fine-tuning", event.tuned_test))
@@ -256,4 +262,4 @@ def _verdict(event: events.VerdictReached, metric: str) -> RenderableType:
 def print_error(message: str) -> None:
     """An error on one screen, without a traceback, to standard error."""
     console = Console(theme=THEME, stderr=True, highlight=False)
-    console.print(f"[bad]Error:[/] {escape(message)}", soft_wrap=True)
+    console.print(Text.assemble(("Error:", "bad"), " ", plain(message)), soft_wrap=True)

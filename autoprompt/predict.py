@@ -37,7 +37,7 @@ def predict(folder: Path, file: Path, prompt_only: bool = False, device: str = "
     about, prompt, tuned_prompt = read_export(folder)
     tuned = about.use == "tuned" and about.method is not None and not prompt_only
     name = str(folder / "model") if tuned and about.method == "full" else about.model
-    model = load_model(name, _family(about.family), device, about.dtype)
+    model = load_model(name, _family(about.family), device, about.dtype, revision=about.commit)
     if not (tuned and about.method == "full") and model.fingerprint != about.model_fingerprint:
         raise ExportError(
             f"The model {about.model!r} is not the one that {folder} was made with; its scores would differ."

@@ -162,8 +162,10 @@ def _manifest(config: Config, splits: Splits) -> dict[str, Any]:
     return {
         "settings": settings,
         "data": dict(splits.fingerprints),
-        "model": model_fingerprint(config.model.name),
-        "writer": None if config.propose.model is None else model_fingerprint(config.propose.model),
+        "model": model_fingerprint(config.model.name, config.model.revision, config.model.offline),
+        "writer": None
+        if config.propose.model is None
+        else model_fingerprint(config.propose.model, None, config.model.offline),
         "versions": _versions(),
         "git": _revision(),
     }

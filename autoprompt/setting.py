@@ -78,7 +78,15 @@ def load_task_model(config: Config, tell: events.Listener) -> LanguageModel:
     """The model of a config. Raises ModelError."""
     options = config.model
     family = None if options.family == "auto" else options.family
-    model = load_model(options.name, family, options.device, options.dtype, options.trust_remote_code)
+    model = load_model(
+        options.name,
+        family,
+        options.device,
+        options.dtype,
+        options.trust_remote_code,
+        options.revision,
+        options.offline,
+    )
     if config.finetune.method != "none":
         require_tunable(model)
     dtype = str(model.dtype).removeprefix("torch.")
@@ -91,7 +99,7 @@ def load_writer(config: Config, tell: events.Listener) -> LanguageModel | None:
     name, options = config.propose.model, config.model
     if name is None or name == options.name:
         return None
-    model = load_model(name, None, options.device, options.dtype, options.trust_remote_code)
+    model = load_model(name, None, options.device, options.dtype, options.trust_remote_code, None, options.offline)
     tell(events.Notice(f"The search writes and fills in with {name} ({model.family}, {model.parameters / 1e6:.1f} M)."))
     return model
 

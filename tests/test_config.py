@@ -73,6 +73,7 @@ def test_the_smallest_file_is_read_with_all_defaults(folder: Path) -> None:
 WHOLE = r"""
 name = "whole-1.0_b"
 metric = "macro_f1"
+metric_seconds = 1.5
 seed = 3
 results = "out"
 
@@ -84,6 +85,8 @@ dtype = "float32"
 engine = "own"
 batch_tokens = 2048
 memory = 1000
+revision = "main"
+offline = true
 trust_remote_code = false
 
 [data]
@@ -91,6 +94,7 @@ file = "data.jsonl"
 label = "label"
 fields = ["text", "title"]
 shares = [0.5, 0.25, 0.25]
+quarantine = 0.0
 
 [prompt]
 template = "{{ title }}: {{ text }}\n{{ instruction }} {{ label }}"
@@ -128,6 +132,14 @@ steps = 1
 finalists = 1
 objectives = ["score", "tokens"]
 tolerance = 0.0
+workers = 2
+storage = "postgresql://user@host/database"
+
+[budget]
+hours = 0.5
+until = "07:00"
+tokens = 1
+notify = ["echo", "done"]
 
 [propose]
 model = "some/writer"
@@ -297,7 +309,8 @@ def test_the_words_of_the_file_are_those_of_the_rooms() -> None:
 
 def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path) -> None:
     config, own = read_config(VALID, folder), StudyOptions()
-    study = {name: getattr(config.study, name) for name in StudySection.model_fields}
+    names = [name for name in StudySection.model_fields if name not in ("workers", "storage")]
+    study = {name: getattr(config.study, name) for name in names}
     same = {name: getattr(own, name) for name in study}
     assert {**study, "objectives": tuple(study["objectives"])} == same
     assert config.propose.tokens == own.writer_tokens
@@ -310,7 +323,12 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
     ("changes", "words"),
     [
         # unknown keys
-        ({"nmae": "x"}, ["nmae is not a key here", "allowed are data, finetune, metric", "Did you mean 'name'?"]),
+        ({"budget.hours": 0}, ["budget.hours", "0"]),
+        ({"budget.until": "dawn"}, ["until is 'dawn'", "07:00"]),
+        (
+            {"nmae": "x"},
+            ["nmae is not a key here", "allowed are budget, data, finetune, metric", "Did you mean 'name'?"],
+        ),
         (
             {"study.trails": 3},
             ["study.trails is not a key here", "batch, branches, evaluations, finalists", "Did you mean 'trials'?"],

@@ -12,7 +12,7 @@ import pytest
 
 from autoprompt.data import Example
 from autoprompt.engine import ScoreMemory
-from autoprompt.errors import ModelError, StudyError
+from autoprompt.errors import Halted, ModelError, StudyError
 from autoprompt.events import Event, Notice, TrialFailed, TrialFinished
 from autoprompt.metrics.builtin import accuracy, log_loss
 from autoprompt.models import LanguageModel, load_model
@@ -473,3 +473,103 @@ def test_vectors_start_as_the_text_of_the_best_prompt_and_go_back_to_text(
     back = [t for t in trials if t.user_attrs["branch"] == "projection"]
     assert all(t.user_attrs["kind"] == "discrete" for t in back)
     assert all(trials[t.user_attrs["parents"][0]].user_attrs["kind"] == "soft" for t in back)
+
+
+# -- halted from outside ---------------------------------------------------------------------
+
+
+class Counted:
+    """A halt that says something from its n-th question on."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def __call__(self) -> str:
+        self.left -= 1
+        return "the night is over." if self.left < 0 else ""
+
+
+@pytest.mark.parametrize("halts", [(0,), (9, 4), (14, 1, 0, 6)])
+def test_a_search_that_was_halted_goes_on_to_the_trials_of_one_that_was_not(
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, halts: tuple[int, ...]
+) -> None:
+    whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, OPTIONS, None, 5)
+    whole.run()
+    assert whole.halted == ""
+    for count in halts:
+        heard: list[Event] = []
+        scorer = Scorer(model, accuracy, **remembering(model, tmp_path))
+        study = Study(space, scorer, examples, OPTIONS, tmp_path, 5, heard.append, halt=Counted(count))
+        found = study.run()
+        assert study.halted == "the night is over."
+        ended = [t for t in study.trials.all() if t.state.is_finished()]
+        assert isinstance(heard[-1], Notice)
+        assert heard[-1].message == f"The search ends after {len(ended)} trials: the night is over."
+        assert {t.user_attrs["batch"] for t in ended}.isdisjoint(
+            {t.user_attrs["batch"] for t in study.trials.all() if not t.state.is_finished()}
+        )
+        assert {c.number for c in found} <= {t.number for t in ended}
+    resumed = Study(space, Scorer(model, accuracy, **remembering(model, tmp_path)), examples, OPTIONS, tmp_path, 5)
+    best = resumed.run()[0]
+    assert told(resumed) == told(whole)
+    assert best.prompt == whole.candidates()[0].prompt
+
+
+@pytest.mark.parametrize("death", [3, 8])
+def test_what_is_halted_in_the_middle_of_a_score_is_scored_again_later(
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, death: int
+) -> None:
+    class Late(Scorer):
+        left = death
+
+        def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise Halted("the deadline has come.")
+            return super().log_likelihoods(prompts, examples)
+
+    whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, OPTIONS, None, 5)
+    whole.run()
+    scorer = Late(model, accuracy, **remembering(model, tmp_path))
+    study = Study(space, scorer, examples, OPTIONS, tmp_path, 5)
+    study.run()
+    assert study.halted == "the deadline has come."
+    assert all("reason" not in t.user_attrs for t in study.trials.all())
+    resumed = Study(space, Scorer(model, accuracy, **remembering(model, tmp_path)), examples, OPTIONS, tmp_path, 5)
+    resumed.run()
+    assert told(resumed) == told(whole)
+
+
+def test_a_branch_that_is_halted_stores_nothing_of_its_batch(
+    model: LanguageModel, space: Space, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*given: Any) -> Any:
+        raise Halted("the deadline has come.")
+
+    monkeypatch.setattr("autoprompt.study.branches.tune_vectors", ends)
+    options = replace(OPTIONS, branches=("discrete", "tuning"))
+    study = Study(space, Scorer(model, accuracy), examples, options, None, 5)
+    study.run()
+    assert study.halted == "the deadline has come."
+    assert set(study.counts_by_branch()) == {"baseline", "discrete"}
+    assert all(t.state.is_finished() for t in study.trials.all())
+
+
+def test_a_search_whose_trials_are_done_was_not_halted(
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path
+) -> None:
+    options = StudyOptions(trials=5, batch=4, branches=("discrete",))
+    Study(space, Scorer(model, accuracy), examples, options, tmp_path, 5).run()
+    again = Study(space, Scorer(model, accuracy), examples, options, tmp_path, 5, halt=lambda: "too late.")
+    assert len(again.run()) >= 1
+    assert again.halted == ""
+
+
+def test_a_budget_of_tokens_ends_the_search(model: LanguageModel, space: Space, examples: list[Example]) -> None:
+    options = StudyOptions(trials=1000, tokens=60_000, batch=4, branches=("discrete", "edits"), startup=4)
+    heard: list[Event] = []
+    study = Study(space, Scorer(model, accuracy), examples, options, None, 5, heard.append)
+    study.run()
+    assert any("tokens are spent, and 60,000 are allowed" in e.message for e in heard if isinstance(e, Notice))
+    assert 60_000 <= study.tokens() < 90_000
+    assert study.halted == ""

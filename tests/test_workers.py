@@ -234,11 +234,10 @@ def test_two_that_find_the_batch_of_a_dead_worker_tell_each_of_its_trials_once(
     ctx, place, trials = crew(*PRELOADED), place_of(kind, folder, request, grace=1.0), 17
     main = started(ctx, folder, llama_folder, place, trials, True, 0.3)
     until(lambda: len(heard(folder, 0)) >= 5)
-    time.sleep(0.3)  # in the middle of its third batch
+    until(lambda: any(not t.state.is_finished() for t in trials_of(place)))  # in the middle of a batch
     main.kill()
     main.join()
-    running = [t.number for t in trials_of(place) if not t.state.is_finished()]
-    assert running
+    assert any(not t.state.is_finished() for t in trials_of(place))
     others = [started(ctx, folder, llama_folder, place, trials, False, 0.1) for _ in range(2)]
     for process in others:
         process.join(180)

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from autoprompt.clock import parse_until
 from autoprompt.config.sections import (
+    BudgetSection,
     Config,
     DataSection,
     FinetuneSection,
@@ -19,7 +21,7 @@ from autoprompt.config.sections import (
     StudySection,
 )
 from autoprompt.config.wording import short
-from autoprompt.errors import AutopromptError, nearest
+from autoprompt.errors import AutopromptError, ConfigError, nearest
 from autoprompt.metrics import load_metric
 from autoprompt.prompt import check_template
 
@@ -37,6 +39,7 @@ def meaning(config: Config, folder: Path) -> list[str]:
         *_metric_problems(config.metric, list(config.prompt.label_words), folder, config.metric_seconds),
         *_finetune_problems(config.finetune, config.model, folder),
         *_study_problems(config.study),
+        *_budget_problems(config.budget),
     ]
 
 
@@ -54,8 +57,11 @@ def meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
     finetune = _section(FinetuneSection, values.get("finetune", {}))
     model = _section(ModelSection, values.get("model", {}))
     study = _section(StudySection, values.get("study", {}))
+    budget = _section(BudgetSection, values.get("budget", {}))
     if study is not None:
         problems += _study_problems(study)
+    if budget is not None:
+        problems += _budget_problems(budget)
     if model is not None:
         problems += _model_problems(model)
     if finetune is not None and model is not None:
@@ -196,6 +202,16 @@ def _study_problems(study: StudySection) -> list[str]:
             'give another one, or objectives = ["score"].'
         )
     return problems
+
+
+def _budget_problems(budget: BudgetSection) -> list[str]:
+    if budget.until is None:
+        return []
+    try:
+        parse_until(budget.until)
+    except ConfigError as error:
+        return [f"budget.{problem}" for problem in error.problems]
+    return []
 
 
 def _is_encoder(model: ModelSection) -> bool:

@@ -86,6 +86,8 @@ def load_tuned(model: LanguageModel, folder: Path) -> LanguageModel:
     `model` itself is changed by it. Raises ModelError when the adapter is damaged or made for
     another model.
     """
+    if not (folder / ADAPTER_FILES[0]).is_file():
+        raise ModelError(f"The adapter in {folder} has no {ADAPTER_FILES[0]}; other weights are not read.")
     try:
         with warnings.catch_warnings():  # peft asks transformers by a name that it has deprecated
             warnings.simplefilter("ignore", FutureWarning)

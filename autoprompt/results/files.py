@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from autoprompt.errors import ResultsError
+from autoprompt.errors import AutopromptError, ResultsError
 
 __all__ = ["append", "mended", "refused", "repair_tail", "telling", "write_bytes", "write_json", "write_text"]
 
@@ -33,14 +33,14 @@ def refused(error: Exception, place: Path, verb: str = "written") -> str | None:
     place: named where the error names no file. Libraries written in Rust raise kinds of their own,
     with the system's number in the text.
     """
+    if isinstance(error, ConnectionError | AutopromptError):  # a pipe's reader has gone; it is told already
+        return None
     number, file = getattr(error, "errno", None), getattr(error, "filename", None)
     reason = getattr(error, "strerror", None)
-    if isinstance(error, ConnectionError):  # the reader of a pipe has gone
-        return None
     if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # what a copied folder lacks
-        _, file, reason = error.args[0][0]
-    elif not isinstance(error, OSError):
-        found = re.search(r"\(os error (\d+)\)", str(error))
+        file = error.args[0][0][1]
+    if number is None:
+        found = re.search(r"\[Errno (\d+)\]" if isinstance(error, OSError) else r"\(os error (\d+)\)", str(error))
         number = int(found[1]) if found else None
         reason = os.strerror(number) if number is not None else None
     if not reason:

@@ -44,6 +44,8 @@ class RunFolder:
     """
 
     def __init__(self, root: Path, name: str) -> None:
+        if name in {"", ".", ".."} or Path(name).name != name:
+            raise ResultsError(f"The name of a run is {name!r}; it must be the name of one folder.")
         self.path = root / name
         self.name = name
         self._lock: int | None = None

@@ -29,9 +29,9 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
                 return
             try:
                 event = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 event = None
-            if not isinstance(event, dict) or "event" not in event:
+            if not isinstance(event, dict) or not isinstance(event.get("event"), str):
                 raise ResultsError(f"{path}, line {number} is not an event. Was the file edited?")
             yield event
 
