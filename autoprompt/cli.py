@@ -197,11 +197,12 @@ def _status(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from autoprompt.predict import predict
     from autoprompt.results import write_text
+    from autoprompt.wording import plain
 
     found = predict(options.folder, options.file, options.prompt_only, options.device)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.rows)
     if options.out is None:
-        sys.stdout.write(lines)
+        sys.stdout.write(plain(lines) if sys.stdout.isatty() else lines)
     else:
         write_text(options.out, lines)
     if found.value is not None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import re
+import time
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from autoprompt import display as display_module
 from autoprompt import events
 from autoprompt.display import THEME, Display
 
@@ -101,3 +106,47 @@ def test_markup_in_what_is_told_is_shown_as_it_stands() -> None:
     assert shown(events.TrialFailed(1, "soft", "[bold]x[/] of [1, 2]")) == [
         "trial 1 (soft) failed: [bold]x[/] of [1, 2]"
     ]
+
+
+PLAN = events.PlanMade(
+    240, 1.25, {"search": 7000.0, "confirm": 0.2, "verdict": 12.0, "finetune": 400.0, "export": 1.0}, 456_000_000,
+    22_000_000, 10_000_000_000, 7500.0,
+)  # fmt: skip
+
+
+def test_a_plan_is_told_in_two_lines() -> None:
+    first, second = shown(START, PLAN)[1:]
+    assert re.fullmatch(
+        r"plan: about 240 trials; search 1 h 57 min, verdict 12 s, finetune 7 min, export 1 s; done by \w+ \d\d:\d\d",
+        first,
+    )
+    assert second == "plan: 1.25 ms an example, memory 456 MB, disk 22 MB"
+
+
+def test_a_disk_that_is_too_small_is_told_with_the_plan() -> None:
+    assert shown(START, dataclasses.replace(PLAN, disk_free=1_000_000))[-1].endswith(
+        "disk 22 MB, and only 1 MB are free"
+    )
+
+
+def test_without_a_terminal_there_is_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display_module, "MINUTE", 0.01)
+    file = io.StringIO()
+    display = Display(Console(file=file, theme=THEME, highlight=False, width=200))
+    with display:
+        for event in (START, PLAN, events.StageStarted("search"), trial(1, "discrete", 0.6)):
+            display(event)
+        until = time.monotonic() + 30
+        while "discrete 0.6000, about" not in file.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+    lines = [line for line in file.getvalue().splitlines() if "left" in line]
+    assert re.fullmatch(r"\d\d:\d\d search: 2 of 80 trials, best discrete 0\.6000, about 2 h 0[45] min left", lines[-1])
+    after = len(file.getvalue())
+    time.sleep(0.05)
+    assert len(file.getvalue()) == after
+
+
+def test_trials_without_a_limit_are_not_counted_down() -> None:
+    start = dataclasses.replace(START, trials=events.UNBOUNDED)
+    assert shown(start) == ["demo: metric accuracy, seed 7"]
+    assert re.search(r"trials +2, 0 dropped early", panel(start, trial(1, "discrete", 0.6)))

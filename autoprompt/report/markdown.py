@@ -10,13 +10,13 @@ from autoprompt.report.finetune import finetune_sections
 from autoprompt.report.search import search_sections
 from autoprompt.wording import fenced, inline
 
-__all__ = ["write_report"]
+__all__ = ["DAMAGED", "damaged", "write_report"]
 
 Record = Mapping[str, Any]
 
 
-# what an event that was edited, or is of another version, makes of the arithmetic below
-_DAMAGED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+# what an event that was edited, or is of another version, makes of the arithmetic here
+DAMAGED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def write_report(events: Iterable[Record]) -> str:
@@ -29,15 +29,16 @@ def write_report(events: Iterable[Record]) -> str:
     for event in events:
         try:
             seen.setdefault(event["event"], []).append(_inert(event))
-        except _DAMAGED as error:
-            raise ResultsError(_damaged(error)) from None
+        except DAMAGED as error:
+            raise ResultsError(damaged(error)) from None
     try:
         return _written(seen)
-    except _DAMAGED as error:
-        raise ResultsError(_damaged(error)) from None
+    except DAMAGED as error:
+        raise ResultsError(damaged(error)) from None
 
 
-def _damaged(error: Exception) -> str:
+def damaged(error: Exception) -> str:
+    """What is said of a journal whose events make no sense."""
     return (
         f"The journal has an event that cannot be told ({type(error).__name__}: {str(error)[:200]}). "
         "Was it edited, or written by another version?"

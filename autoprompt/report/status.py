@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from autoprompt.errors import ResultsError
 from autoprompt.events import UNBOUNDED
+from autoprompt.report.markdown import DAMAGED, damaged
 from autoprompt.wording import plain
 
 __all__ = ["write_status"]
@@ -15,14 +17,20 @@ _BEST = {True: max, False: min}
 
 
 def write_status(journal: Iterable[Mapping[str, Any]], running: bool) -> str:
-    """A run in a few lines. running: whether a process holds its folder.
+    """A run in a few lines. running: whether a process holds its folder. Raises ResultsError as `write_report`.
 
     >>> started = {"event": "RunStarted", "at": 0.0, "up": 0.0, "name": "topics", "metric": "accuracy",
     ...            "maximize": True, "trials": 40}
     >>> print(write_status([started], running=False).splitlines()[0])
     topics: stopped in its beginning; the same command goes on
     """
-    seen = _seen(journal)
+    try:
+        return _written(_seen(journal), running)
+    except DAMAGED as error:
+        raise ResultsError(damaged(error)) from None
+
+
+def _written(seen: _Seen, running: bool) -> str:
     started = seen.started
     if not started:
         return "Nothing has happened here yet.\n"
