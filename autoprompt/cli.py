@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--study", metavar="NAME", required=True, help="name of the run")
     worker.add_argument("--device", help="of the model here: cpu, cuda:1, …")
     worker.add_argument("--base", type=Path, help="folder in which the run's relative paths begin here")
+    worker.add_argument("--tied", action="store_true", help=argparse.SUPPRESS)  # it ends when its standard input does
     worker.set_defaults(verb=_worker)
     proxy = verbs.add_parser("proxy", help="serve a database to workers by Optuna's gRPC proxy")
     proxy.add_argument("--storage", metavar="URL", required=True, help="postgresql://…")
@@ -169,10 +170,13 @@ def _notify(file: Path, changes: dict[str, dict[str, Any]], outcome: str) -> Non
 
 def _worker(options: argparse.Namespace) -> int:
     from autoprompt.clock import Clock, signals
+    from autoprompt.crew import end_with_parent
     from autoprompt.display import Display
     from autoprompt.worker import work
 
     clock = Clock()
+    if options.tied:
+        end_with_parent()
     with Display() as display, signals(clock):
         told = work(options.storage, options.study, options.device, options.base, display, clock.halt)
     print(f"This worker told {told} trials.")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from autoprompt.study import Shared
 
-__all__ = ["crew"]
+__all__ = ["crew", "end_with_parent"]
 
-_PATIENCE = 30.0  # seconds that a worker has to end by itself
+_PATIENCE = 30.0  # seconds that the workers have to end by themselves
 
 
 @contextlib.contextmanager
@@ -20,33 +22,38 @@ def crew(shared: Shared, count: int, log: Path, devices: int) -> Iterator[None]:
     """While open, so many workers help; what they say goes to `log`.
 
     devices: GPUs here; worker k takes number k modulo that, the main process has the first. Workers end with the
-    run, at the latest when this closes: what they were at is told by others, or again.
+    search, and at once when this process is interrupted or dies: what they were at is done again.
     """
-    told = log.open("ab")
-    workers = []
-    try:
-        for number in range(1, count + 1):
-            command = [
-                sys.executable,
-                "-m",
-                "autoprompt",
-                "worker",
-                "--storage",
-                shared.storage,
-                "--study",
-                shared.name,
-            ]
-            if devices:
-                command += ["--device", f"cuda:{number % devices}"]
-            workers.append(
-                subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True)
-            )
-        yield
-    finally:
-        for worker in workers:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(_PATIENCE / max(1, len(workers)))
-            if worker.poll() is None:
+    workers: list[subprocess.Popen[bytes]] = []
+    with log.open("ab") as told:
+        try:
+            for number in range(1, count + 1):
+                device = ["--device", f"cuda:{number % devices}"] if devices else []
+                command = ["-m", "autoprompt", "worker", "--storage", shared.storage, "--study", shared.name, *device]
+                workers.append(
+                    subprocess.Popen(
+                        [sys.executable, *command, "--tied"], stdin=subprocess.PIPE, stdout=told, stderr=told,
+                        start_new_session=True,
+                    )
+                )  # fmt: skip
+            yield
+            for worker in workers:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.wait(_PATIENCE / count)
+        finally:
+            for worker in workers:
                 worker.kill()
                 worker.wait()
-        told.close()
+                if worker.stdin is not None:
+                    worker.stdin.close()
+
+
+def end_with_parent() -> None:
+    """End this process when the one that holds the other end of its standard input does."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()

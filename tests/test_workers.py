@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -62,7 +63,9 @@ def make_space(rows: list[dict[str, str]]) -> tuple[Space, list[Example]]:
     return space, examples[:30]
 
 
-def make_study(folder: Path, model: str, place: Path | Shared | None, trials: int, pause: float = 0.0) -> Study:
+def make_study(
+    folder: Path, model: str, place: Path | Shared | None, trials: int, pause: float = 0.0, **changes: Any
+) -> Study:
     """pause: seconds that each score takes longer, so that there is time to be killed in."""
     rows = json.loads((folder / "rows.json").read_text())
     space, examples = make_space(rows)
@@ -87,6 +90,7 @@ def make_study(folder: Path, model: str, place: Path | Shared | None, trials: in
 
     known = [int(line[0]) for line in heard(folder, 0)]
     options = StudyOptions(trials=trials, batch=4, slice=8, startup=8, branches=BRANCHES, generations=2)
+    options = replace(options, **changes)
     return Study(space, Slow(loaded, accuracy, memory=memory), examples, options, place, 5, hear, known)
 
 
@@ -275,6 +279,52 @@ def test_a_search_that_the_main_process_halts_ends_all_workers_and_goes_on_later
     found = trials_of(place)
     assert all(t.state.is_finished() for t in found)
     assert len(found) >= 49
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [
+        ("surrogate", "racing"),
+        ("tpe", "wilcoxon"),
+        ("cmaes", "successive_halving"),
+        ("nsgaii", "hyperband"),
+        ("gp", "none"),
+    ],
+)
+def test_a_batch_that_any_other_worker_races_again_comes_to_the_same(
+    sampler: str, pruner: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    place = place_of("journal", folder, request, grace=60)
+    branches = ("discrete", "edits", "tuning", "coordinates")
+    changes = {"sampler": sampler, "pruner": pruner, "branches": branches, "steps": 4}
+    studies = [make_study(folder, str(llama_folder), replace(place, worker=n), 45, **changes) for n in range(3)]
+    with contextlib.ExitStack() as alive:
+        for study in studies:
+            alive.enter_context(study._alive())
+        studies[0].tell(studies[0].raced(studies[0].ask()))
+        while True:
+            batches = [study.ask() for study in studies[1:]]  # open side by side
+            if not all(batches):
+                break
+            for study, batch in zip(studies[1:], batches, strict=True):
+                raced = study.raced(batch)
+                third = studies[0]
+                third._asking._refresh()  # type: ignore[attr-defined]
+                again = third.raced(third.trials.members(batch[0].user_attrs["batch"]))
+                assert [outcome(runner) for runner in again] == [outcome(runner) for runner in raced]
+                study.tell(raced)
+        while batch := studies[0].ask():  # what is left is too small for two
+            studies[0].tell(studies[0].raced(batch))
+    found = trials_of(place)
+    assert len(found) == 45
+    assert all(t.state.is_finished() for t in found)
+    assert len({t.user_attrs["fingerprint"] for t in found if "fingerprint" in t.user_attrs}) > 30
+    assert {t.user_attrs["worker"] for t in found} >= {0, 1, 2}
+
+
+def outcome(runner: Any) -> tuple[Any, ...]:
+    lane = runner.lane
+    return runner.trial.number, runner.fate, runner.reason, lane and lane.value, lane and lane.evidence.tolist()
 
 
 # -- joining by name alone -------------------------------------------------------------------------

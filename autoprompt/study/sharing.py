@@ -91,7 +91,9 @@ class Posting:
 
 def publish(shared: Shared, posting: Posting) -> None:
     """Store what a worker needs to join; the main process does so before it runs its study."""
-    Roll(open_storage(shared.storage), shared.name).write("run", asdict(posting))
+    roll = Roll(open_storage(shared.storage), shared.name)
+    roll.write("halt", "")  # of an earlier process
+    roll.write("run", asdict(posting))
 
 
 def published(shared: Shared, wait: float = 60.0) -> Posting:
