@@ -17,6 +17,7 @@ from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import load_model
 from autoprompt.predict import predict
 from autoprompt.prompt import Prompt
+from autoprompt.results import read_journal
 from autoprompt.run import Result, run
 from autoprompt.scorer import Scorer
 
@@ -161,9 +162,8 @@ def test_a_winner_without_an_instruction_has_no_vectors_to_train_and_the_run_say
     values["study"]["trials"] = 2
     result = run(values)
     assert result.values["tuned"] is None
-    assert "Nothing is fine-tuned: [finetune] method = 'vectors' trains vectors" in (
-        result.folder / "report.md"
-    ).read_text(encoding="utf-8")
+    notices = [e["message"] for e in read_journal(result.folder / "events.jsonl") if e["event"] == "Notice"]
+    assert any("Nothing is fine-tuned: [finetune] method = 'vectors' trains vectors" in said for said in notices)
 
 
 def test_vectors_and_a_head_are_not_exported_together(

@@ -14,7 +14,8 @@ from autoprompt.metrics.process import Process
 from autoprompt.metrics.wire import Frame, frame, outcome_out, returned_in
 
 if TYPE_CHECKING:
-    from autoprompt.metrics.base import Floats
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Isolated", "Worker", "readable"]
 
@@ -26,9 +27,9 @@ _LONGEST_NAME = 100
 class Isolated(Metric):
     """A metric whose `function` is a `Worker`."""
 
-    def each(self, outcomes: Sequence[Outcome]) -> list[Floats]:
+    def each(self, outcomes: Sequence[Outcome]) -> list[NDArray[np.float64]]:
         """The `values` of each outcome; those that are not known yet are asked for in one go."""
-        found: list[Floats] = self.function(outcomes)
+        found: list[NDArray[np.float64]] = self.function(outcomes)
         return found
 
 
@@ -44,7 +45,7 @@ class Worker:
         self._called = ""
         self._process: Process | None = None
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[weakref.ref[Outcome], Floats]] = {}
+        self._known: dict[int, tuple[weakref.ref[Outcome], NDArray[np.float64]]] = {}
 
     def load(self) -> dict[str, Any]:
         """What the process says of what it loaded: "name" and "maximize"; or "kind", where that is no metric,
@@ -64,7 +65,7 @@ class Worker:
         self._process.called = f"The metric {self._called!r}"
         return {"name": self._called, "maximize": said["maximize"] is True}
 
-    def __call__(self, outcomes: Sequence[Outcome]) -> list[Floats]:
+    def __call__(self, outcomes: Sequence[Outcome]) -> list[NDArray[np.float64]]:
         """What the function returned for each outcome, checked, (N,) or (). Raises MetricError."""
         with self._lock:
             new = {id(o): o for o in outcomes if not (id(o) in self._known and self._known[id(o)][0]() is o)}
@@ -72,12 +73,12 @@ class Worker:
                 self._remember(outcome, values)
             return [self._known[id(outcome)][1] for outcome in outcomes]
 
-    def _remember(self, outcome: Outcome, values: Floats) -> None:
+    def _remember(self, outcome: Outcome, values: NDArray[np.float64]) -> None:
         values.flags.writeable = False
         known, place = self._known, id(outcome)
         self._known[place] = (weakref.ref(outcome, lambda _: known.pop(place, None)), values)
 
-    def _asked(self, outcomes: Sequence[Outcome]) -> list[Floats]:
+    def _asked(self, outcomes: Sequence[Outcome]) -> list[NDArray[np.float64]]:
         if not outcomes:
             return []
         process = self._running()
@@ -91,7 +92,7 @@ class Worker:
             self.load()
         return cast("Process", self._process)
 
-    def _values(self, answer: Frame, size: int, process: Process) -> Floats:
+    def _values(self, answer: Frame, size: int, process: Process) -> NDArray[np.float64]:
         """An answer's numbers. Raises MetricError where it says that the function raised, or breaks the contract."""
         if "raised" in answer[0]:
             raise MetricError(f"The metric {self._called!r} {_raised(answer[0])}{process.printed()}")
