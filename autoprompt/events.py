@@ -1,7 +1,8 @@
 """What can happen in a run: small frozen records.
 
 Workers emit events to a `Listener`; the display and the journal listen. An event is written to
-the journal as one JSON object: its fields, its name under "event", and the time under "at".
+the journal as one JSON object: its fields, its name under "event", the time under "at", and
+the seconds since its process began under "up".
 """
 
 from __future__ import annotations

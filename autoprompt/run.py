@@ -21,6 +21,7 @@ from autoprompt.clock import signals
 from autoprompt.config import Config, data_options, read_config, require_words
 from autoprompt.data import Splits, read_splits
 from autoprompt.engine import load_engine
+from autoprompt.errors import ResultsError
 from autoprompt.metrics import Metric, load_metric
 from autoprompt.models import model_fingerprint
 from autoprompt.report import write_report
@@ -311,17 +312,18 @@ def _result(
 def _finished(folder: RunFolder, config: Config, listener: events.Listener) -> Result:
     """Read a finished run back and tell its verdict again, to the screen alone."""
     values = folder.read_json(folder.result)
-    listener(
-        events.RunStarted(folder.name, True, values["metric"], values["maximize"], config.seed, config.study.trials)
-    )
+    try:
+        trials, tests = config.study.trials, (values["baseline"]["test"], values["winner"]["test"])
+        started = events.RunStarted(folder.name, True, values["metric"], values["maximize"], config.seed, trials)
+        interval = float(values["interval"][0]), float(values["interval"][1])
+        reached = _verdict_event(Verdict(values["verdict"], values["sentence"], *tests, interval), values["tuned"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise ResultsError(
+            f"{folder.result} is not as it was written ({type(error).__name__}: {error}). Delete that file and run the "
+            "same command again: it is made anew, all else is kept."
+        ) from None
+    listener(started)
     more = "autoprompt run --extend searches on."
     listener(events.Notice(f"This run is finished; its results are in {folder.path}. {more}"))
-    verdict = Verdict(
-        values["verdict"],
-        values["sentence"],
-        values["baseline"]["test"],
-        values["winner"]["test"],
-        (values["interval"][0], values["interval"][1]),
-    )
-    listener(_verdict_event(verdict, values["tuned"]))
+    listener(reached)
     return Result(folder.path, values)

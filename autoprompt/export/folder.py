@@ -13,6 +13,7 @@ from autoprompt.errors import ExportError
 from autoprompt.export.card import Trained, card
 from autoprompt.models.labels import LABELS_FILE
 from autoprompt.prompt import VECTORS_FILE, Prompt
+from autoprompt.results import clear, replace_folder
 
 __all__ = ["Exported", "export", "read_export", "write_prompt"]
 
@@ -70,7 +71,7 @@ def export(
     True
     """
     part = folder.with_name(folder.name + ".part")
-    _clear(part)
+    clear(part)
     part.mkdir(parents=True)
     write_prompt(part, prompt)
     for name in WEIGHTS if weights is not None else ():
@@ -89,16 +90,7 @@ def export(
     (part / "README.md").write_text(
         card(tuned or prompt, about.model, about.family, about.scores, trained), encoding="utf-8"
     )
-    _clear(folder)
-    part.replace(folder)
-
-
-def _clear(folder: Path) -> None:
-    """Take away what stands in the place of an export; of a link, the link and not what it leads to."""
-    if folder.is_symlink() or folder.is_file():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+    replace_folder(part, folder)
 
 
 def write_prompt(folder: Path, prompt: Prompt) -> None:

@@ -18,18 +18,30 @@ that was killed, never meets half of it. A line of the journal is written whole 
 the system refuses (a full disk, a folder that became read-only) ends the run with one ResultsError.
 """
 
-from autoprompt.results.files import refused, repair_tail, write_bytes, write_json, write_text
+from autoprompt.results.files import (
+    clear,
+    flush,
+    refused,
+    repair_tail,
+    replace_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from autoprompt.results.folder import RunFolder, is_held
 from autoprompt.results.journal import read_journal, spent
 from autoprompt.results.manifest import differences
 
 __all__ = [
     "RunFolder",
+    "clear",
     "differences",
+    "flush",
     "is_held",
     "read_journal",
     "refused",
     "repair_tail",
+    "replace_folder",
     "spent",
     "write_bytes",
     "write_json",

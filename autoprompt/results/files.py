@@ -13,7 +13,19 @@ from pathlib import Path
 
 from autoprompt.errors import AutopromptError, ResultsError
 
-__all__ = ["append", "mended", "refused", "repair_tail", "telling", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "append",
+    "clear",
+    "flush",
+    "mended",
+    "refused",
+    "repair_tail",
+    "replace_folder",
+    "telling",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 _REMEDIES = {
     errno.ENOSPC: "Free space",
@@ -143,3 +155,26 @@ def append(file: int, line: bytes) -> None:
         with contextlib.suppress(OSError):  # what stays is cut off before the next line
             os.ftruncate(file, size)
         raise
+
+
+def clear(folder: Path) -> None:
+    """Take away what stands in the place of a folder; of a link, the link and not what it leads to."""
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(part: Path, folder: Path) -> None:
+    """Bring a written folder to the disk, and let it take the name of another, which goes."""
+    flush(part)
+    clear(folder)
+    part.replace(folder)
+
+
+def flush(folder: Path) -> None:
+    """Bring all files of a folder to the disk: what follows may say that they are there."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())

@@ -6,8 +6,11 @@ import shutil
 from pathlib import Path
 
 from autoprompt import events
+from autoprompt.errors import AutopromptError
 from autoprompt.export import write_prompt
 from autoprompt.plan import Plan, Training, make_plan
+from autoprompt.prompt import Prompt
+from autoprompt.results import replace_folder
 from autoprompt.setting import study_options
 from autoprompt.stages.job import Job
 from autoprompt.stages.tuning import finetune_options
@@ -32,9 +35,12 @@ class Shelf:
     def __init__(self, folder: Path, study: Study) -> None:
         self._folder, self._study = folder, study
         self._metric = study.scorer.metric
-        values = [trial.value for trial in study.trials.all() if trial.state.name == "COMPLETE"]
+        whole = [trial for trial in study.trials.all() if trial.state.name == "COMPLETE" and trial.values]
         best = max if self._metric.maximize else min
-        self._best = best((value for value in values if value is not None), default=None)
+        found = best(whole, key=lambda trial: trial.values[0], default=None)  # of equal ones the earliest
+        self._best = None if found is None else found.values[0]
+        if found is not None and self._shown() != found.user_attrs["fingerprint"]:
+            self._put(found.number)  # the process that told of it was killed before it wrote it
 
     def __call__(self, event: events.Event) -> None:
         if not isinstance(event, events.TrialFinished) or event.dropped:
@@ -43,16 +49,16 @@ class Shelf:
             self._best = event.value
             self._put(event.number)
 
+    def _shown(self) -> str | None:
+        """The fingerprint of what lies there; None where there is nothing whole."""
+        try:
+            return Prompt.load(self._folder).fingerprint
+        except AutopromptError:
+            return None
+
     def _put(self, number: int) -> None:
-        """Write the prompt of a trial whole, and then let the link show it, so that there is never half of one."""
-        shelf = self._folder.with_name(self._folder.name + "s")
-        place = shelf / str(number)
-        place.mkdir(parents=True, exist_ok=True)
-        write_prompt(place, self._study.trials.prompt(self._study.trials.all()[number]))
-        link = shelf / "link"
-        link.unlink(missing_ok=True)
-        link.symlink_to(Path(shelf.name) / str(number))
-        link.replace(self._folder)
-        for old in shelf.iterdir():
-            if old != place:
-                shutil.rmtree(old, ignore_errors=True)
+        part = self._folder.with_name(self._folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        write_prompt(part, self._study.trials.prompt(self._study.trials.all()[number]))
+        replace_folder(part, self._folder)

@@ -18,6 +18,7 @@ from autoprompt.finetune.variants import variants
 from autoprompt.metrics import Outcome
 from autoprompt.models import Family, LanguageModel
 from autoprompt.prompt import Prompt
+from autoprompt.results import flush
 from autoprompt.soft import seed_of
 from autoprompt.stages.job import Job
 from autoprompt.stages.material import added_examples
@@ -89,8 +90,8 @@ def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
     parts = judge_parts(job.scorer.metric, outcomes, job.config.seed)
     job.tell(events.PartsCompared({str(c): v for c, v in parts.cells.items()}, {**parts.differences}, parts.sentence))
     values |= {"parts": asdict(parts), "prompts": 1 + len(others), "added": counts}
-    shutil.rmtree(_checkpoints(job), ignore_errors=True)
     job.folder.finish_stage("finetune", values)
+    shutil.rmtree(_checkpoints(job), ignore_errors=True)
     return values
 
 
@@ -160,6 +161,7 @@ def _save(job: Job, found: Tuned) -> None:
     if found.method == "lora" and job.config.finetune.merge:
         found.save_merged(place / "merged")
     write_prompt(place / PROMPT, found.prompt)
+    flush(place)
 
 
 def _on_test(job: Job, baseline: Prompt, winner: Prompt, found: Tuned, test: Sequence[Example]) -> dict[Cell, Outcome]:

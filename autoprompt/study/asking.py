@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial
 
 from autoprompt.clock import Halt
-from autoprompt.errors import AutopromptError, Halted
+from autoprompt.errors import AutopromptError, Halted, ResultsError
 from autoprompt.events import BatchPlanned, Listener, Notice
 from autoprompt.metrics import Metric
 from autoprompt.prompt import Prompt
@@ -151,6 +151,8 @@ class Asking:
     def _found(self, branch: str, history: History, size: int) -> Found:
         try:
             return self.plan.branches[branch].find(history, size, history.number)
+        except ResultsError:
+            raise  # the folder's fault and no branch's: with less the search would go another way
         except AutopromptError as error:  # such as a training that ran away: the others go on
             self.plan.listener(Notice(f"The branch {branch!r} of the search made nothing this time: {error}"))
             return Found()

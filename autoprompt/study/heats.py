@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from autoprompt.clock import Halt
 from autoprompt.data import Example
-from autoprompt.errors import Halted
+from autoprompt.errors import Halted, ResultsError
 from autoprompt.evidence import bounded
 from autoprompt.prompt import Prompt
 from autoprompt.racing import Fate, Lane, PairedRule, Race, Rivals, Rule, make_rule
@@ -135,6 +135,8 @@ class Heats:
                 [runner.score] = self._scorer.score([self._trials.prompt(runner.trial)], examples)
                 runner.lane = self._lane(runner.trial, runner.score)
                 runner.looks[total] = runner.score.value
+            except ResultsError:
+                raise  # the folder's fault and no trial's
             except Exception as error:  # failure is data: it is recorded with its reason
                 runner.reason = f"{type(error).__name__}: {error}"
         for runner in new:

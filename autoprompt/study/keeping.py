@@ -50,7 +50,16 @@ class Keeper:
         return {"prompt": record, **found}
 
     def prompt(self, trial: FrozenTrial) -> Prompt:
-        """The prompt of a trial. Raises ResultsError when its vectors are not there."""
+        """The prompt of a trial. Raises ResultsError when its vectors are not there, or not as they were."""
+        found = self._made(trial)
+        if found.soft is not None and found.fingerprint != trial.user_attrs["fingerprint"]:
+            raise ResultsError(
+                f"{self._file_of(trial.user_attrs['fingerprint'])}, the vectors of a trial, are not as they were "
+                "written. Put back a copy of the folder, or give the run another --name."
+            )
+        return found
+
+    def _made(self, trial: FrozenTrial) -> Prompt:
         attrs = trial.user_attrs
         if attrs["kind"] == "baseline":
             return self._space.baseline

@@ -102,7 +102,7 @@ class Sampled:
         for at, trial in enumerate(members):
             if at < len(own) and _same(self._copy.get_trials(deepcopy=False)[own[at]], trial):
                 self._copies[trial.number] = own[at]
-            elif not alone and trial.params and trial.state != TrialState.FAIL:
+            elif not alone and trial.user_attrs["branch"] == self.name and trial.state != TrialState.FAIL:
                 self._copies[trial.number] = -1
                 self._copy.add_trial(_finished(trial, integers=self._sampler == "cmaes"))
             else:
