@@ -25,6 +25,7 @@ __all__ = ["Charging", "Sandbox", "with_budget"]
 _BUDGET = 2**22  # units of one rendering: a character that is read or written is one
 _PER_INPUT = 64  # more units for each character of the inputs
 _STEP = 64  # units of any operation, whatever its size
+_ELEMENT = 8  # units of an element, which is slower to walk through than a character
 _RANGE = 10_000  # numbers of a range, and places of a width
 _BITS = 4096  # of a whole number
 _WORK = "the work of this rendering"  # where the budget lies in the context; no name of a template has spaces
@@ -62,15 +63,15 @@ def with_budget(values: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _size(value: object) -> int:
-    """Characters and elements of a value, those of its elements too."""
+    """Characters of a value, and units of its elements, those of its elements too."""
     if isinstance(value, str | range):
         return len(value)
     if isinstance(value, int):
         return value.bit_length() // 8
     if isinstance(value, dict):
-        return sum(1 + _size(key) + _size(item) for key, item in value.items())
+        return sum(_ELEMENT + _size(key) + _size(item) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return sum(1 + _size(item) for item in value)
+        return sum(_ELEMENT + _size(item) for item in value)
     return 1
 
 

@@ -563,6 +563,7 @@ def test_a_line_of_a_journal_that_is_no_event_is_refused(line: str, tmp_path: Pa
 # -- templates -----------------------------------------------------------------------------------
 
 BOMBS = [
+    "{% set x = text %}" + "{% set x = (x, x) %}" * 26,  # small in memory, large to walk through
     "{{ 'a' * 10**9 }}",
     "{{ 'a' * 1000000000 }}",
     "{{ [1] * 10**9 }}",

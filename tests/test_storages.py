@@ -277,12 +277,16 @@ def test_a_server_that_goes_down_and_comes_back_loses_and_doubles_nothing(kind: 
     with server() as own:
         if kind == "grpc":
             with proxy(own.url()) as before:
-                _restart_while_writing(own, before.url)
+                found, acknowledged = _restarted_while_writing(own, before.url)
         else:
-            _restart_while_writing(own, own.url())
+            found, acknowledged = _restarted_while_writing(own, own.url())
+    assert Counter(tuple(t.user_attrs["mark"]) for t in found) == Counter(acknowledged)
+    assert {t.state for t in found} == {TrialState.COMPLETE}
+    assert [t.number for t in found] == list(range(len(found)))
 
 
-def _restart_while_writing(own: Server, url: str) -> None:
+def _restarted_while_writing(own: Server, url: str) -> tuple[list[FrozenTrial], list[tuple[int, ...]]]:
+    """The trials of a study whose server goes down twice, and the marks of those that were acknowledged."""
     store = open_storage(url)
     study = study_of(store)
     storage, name = study._storage, study._study_id
@@ -316,10 +320,7 @@ def _restart_while_writing(own: Server, url: str) -> None:
         acknowledged.append(mark)
         at += 1
     thread.join()
-    found = storage.get_all_trials(name, deepcopy=False)
-    assert Counter(tuple(t.user_attrs["mark"]) for t in found) == Counter(map(tuple, acknowledged))
-    assert {t.state for t in found} == {TrialState.COMPLETE}
-    assert [t.number for t in found] == list(range(len(found)))
+    return storage.get_all_trials(name, deepcopy=False), [tuple(mark) for mark in acknowledged]
 
 
 def test_a_server_that_stays_away_ends_the_search_with_an_error() -> None:

@@ -26,8 +26,9 @@ BRANCHES = (
 @dataclass(frozen=True)
 class StudyOptions:
     """trials: how many prompts to score, the baseline included. evaluations: the search ends when it
-    has scored so many (prompt, example) pairs (None: the trials alone end it). batch: prompts asked
-    and raced at once. slice: examples of a race's first look. pruner: how candidates are dropped
+    has scored so many (prompt, example) pairs, tokens: when its trials and branches have taken so many
+    (None: the trials alone end it). batch: prompts asked and raced at once.
+    slice: examples of a race's first look. pruner: how candidates are dropped
     (`racing.RULES`); of our own, share is what it may spend of scoring every prompt on every example,
     and level the chance of finding the best worse, and of promoting one over the baseline by luck.
     promote: "best" makes the finalist with the best score the winner, "certain" keeps the baseline
