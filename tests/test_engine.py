@@ -761,7 +761,7 @@ def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
 def test_cut_weights_are_refused(left: int, bert_folder: Path, tmp_path: Path) -> None:
     path = copied(bert_folder, tmp_path) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(ModelError, match=r"^The model '.*' cannot be loaded \(\w+: .*\)\. Give 'builtin', a folder"):
+    with pytest.raises(ModelError, match=r"^The model '.*' cannot be loaded: its file model\.safetensors (is empty|ends after)"):
         load_model(str(path.parent))
 
 
@@ -786,7 +786,7 @@ def test_weights_that_are_no_safetensors_are_refused(gpt2_folder: Path, tmp_path
 def test_a_damaged_json_file_is_refused(name: str, llama_folder: Path, tmp_path: Path) -> None:
     folder = copied(llama_folder, tmp_path)
     (folder / name).write_text("{")
-    with pytest.raises(ModelError, match=r"^The model '.*' cannot be loaded \(\w+: .+\)"):
+    with pytest.raises(ModelError, match=rf"cannot be loaded: its file {name} is no JSON \(.*\)\. Copy or download"):
         load_model(str(folder))
 
 
