@@ -181,6 +181,7 @@ def _summary(seeds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             "seconds": round(float(np.mean([got["seconds"] for got in found])), 1),
             "peak_mb": round(float(np.mean([got["peak_mb"] for got in found]))),
             "seeds": len(found),
+            **_worked(found),
         }
         for row, found in rows.items()
         if found
@@ -191,6 +192,13 @@ def _summary(seeds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             apart = np.mean([np.subtract(found[TUNED]["right"], found[other]["right"]) for found in both], axis=0)
             summary[f"{TUNED} minus {other}"] = _interval(apart)
     return summary
+
+
+def _worked(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean seconds of the processor, where all have them: those of a machine that others used too."""
+    if any("cpu_seconds" not in got for got in found):
+        return {}
+    return {"cpu_seconds": round(float(np.mean([got["cpu_seconds"] for got in found])), 1)}
 
 
 def _interval(apart: Any) -> dict[str, float]:
@@ -207,7 +215,9 @@ def _bars(found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     bars = {}
     if peers:
         gains = [one[f"{TUNED} minus {PEER}"]["mean"] for one in peers]
-        slower = [one[TUNED]["seconds"] / one[PEER]["seconds"] for one in peers]
+        # the peer's is the smaller of its two times: where others used the machine, it waited for them
+        theirs = [min(one[PEER]["seconds"], one[PEER].get("cpu_seconds", np.inf)) for one in peers]
+        slower = [one[TUNED]["seconds"] / seconds for one, seconds in zip(peers, theirs, strict=True)]
         sets = f"of {len(peers)} sets"
         bars[f"search + tuning minus SetFit, mean {sets}"] = bar(round(float(np.mean(gains)), 4), 0.0)
         bars[f"sets not below SetFit, {sets}"] = bar(
