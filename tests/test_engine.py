@@ -761,7 +761,9 @@ def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
 def test_cut_weights_are_refused(left: int, bert_folder: Path, tmp_path: Path) -> None:
     path = copied(bert_folder, tmp_path) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(ModelError, match=r"^The model '.*' cannot be loaded: its file model\.safetensors (is empty|ends after)"):
+    with pytest.raises(
+        ModelError, match=r"^The model '.*' cannot be loaded: its file model\.safetensors (is empty|ends after)"
+    ):
         load_model(str(path.parent))
 
 

@@ -469,7 +469,9 @@ def test_vectors_alone_are_saved_as_the_prompt_reads_them(
 
 
 def test_a_folder_without_an_adapter_is_refused(llama_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"^The adapter in .* has no adapter_model\.safetensors; other weights are not read\.$"):
+    with pytest.raises(
+        ModelError, match=r"^The adapter in .* has no adapter_model\.safetensors; other weights are not read\.$"
+    ):
         load_tuned(load_model(str(llama_folder)), tmp_path)
 
 
