@@ -14,12 +14,16 @@ from autoprompt.events import PlanMade
 from autoprompt.finetune import FinetuneOptions
 from autoprompt.prompt import Prompt
 from autoprompt.scorer import Scorer
-from autoprompt.study import StudyOptions
+from autoprompt.space import Space
+from autoprompt.study import BRANCHES, StudyOptions
 
 __all__ = ["Plan", "Speed", "Training", "make_plan", "measured_speed"]
 
 _ENOUGH = 1.0  # seconds of scoring that a measurement needs
 _LONGER = 1.5  # a searched prompt is longer than the user's own: it has demonstrations and instructions
+# what branches take to find candidates, in parts of what scoring takes, as in the demo: trainings of vectors, and
+# the search back to text from them; gradients of tokens, chosen demonstrations and rewriting together
+_SOFT, _OTHERS = 3.0, 0.5
 _BACKWARD = 3.0  # a training pass beside a scoring pass: once forward, twice back
 _MARGIN, _LEAST = 1.5, 5.0  # the reserve is so many times what is expected, and so many seconds more
 _TRIAL, _PAIR = 6_000, 100  # bytes on disk of a trial, and of a score in the engine's memory
@@ -95,7 +99,7 @@ class Plan:
 
 
 def make_plan(
-    baseline: Prompt,
+    space: Space,
     splits: Splits,
     scorer: Scorer,
     options: StudyOptions,
@@ -103,7 +107,7 @@ def make_plan(
     clock: Clock,
 ) -> Plan:
     """Measure the scorer on training examples, and say what the run will take. training: None where nothing is."""
-    speed = measured_speed(scorer, baseline, splits.train or splits.dev)
+    speed = measured_speed(scorer, space.baseline, splits.train or splits.dev)
     dev, test = len(splits.dev), len(splits.test)
     weights = scorer.model.parameters * scorer.model.dtype.itemsize
     seconds = {"search": 0.0, "confirm": 0.1 * options.finalists * dev * speed.example}
@@ -112,7 +116,7 @@ def make_plan(
     copies = 0 if training is None or training.options.method == "vectors" else 1
     seconds["export"] = 1.0 + copies * weights / _BYTES_A_SECOND
     share = options.share if options.pruner == "racing" else 1.0
-    trial = share * dev * speed.example * _LONGER + 0.02
+    trial = share * dev * speed.example * _LONGER * _beside(space, options) + 0.02
     reserve = Plan(speed, 0, seconds, 0, 0).reserve(clock.left)
     if clock.limited:  # what does not fit is cut: fine-tuning ends early, the rest is short
         others = sum(value for stage, value in seconds.items() if stage != "finetune")
@@ -125,6 +129,13 @@ def make_plan(
     if training is not None and training.options.method == "full":
         disk += 4 * weights  # the checkpoint: weights, the best ones, and two moments of Adam
     return Plan(speed, trials, seconds, memory, disk)
+
+
+def _beside(space: Space, options: StudyOptions) -> float:
+    """What a trial takes with what finding it takes, in parts of scoring it."""
+    branches = set(BRANCHES if options.branches is None else options.branches)
+    soft = _SOFT if space.soft is not None and branches & {"tuning", "projection"} else 0.0
+    return 1 + soft + (_OTHERS if branches & {"demonstrations", "gradients", "rewrite", "infill"} else 0.0)
 
 
 def _seconds(splits: Splits, speed: Speed, training: Training) -> float:

@@ -37,6 +37,6 @@ def preview(
     tuning = finetune_options(config, model.family)
     training = None if tuning is None else Training(tuning, 1 + config.finetune.compare)
     scorer = Scorer(model, metric, config.model.batch_tokens)
-    plan = make_plan(make_space(config, splits).baseline, splits, scorer, options, training, clock)
+    plan = make_plan(make_space(config, splits), splits, scorer, options, training, clock)
     listener(plan.event(Path(config.results), clock))
     return plan

@@ -24,7 +24,7 @@ def planned(job: Job) -> Plan:
     options = finetune_options(job.config, job.scorer.model.family)
     training = None if options is None else Training(options, 1 + job.config.finetune.compare)
     search = study_options(job.config)
-    plan = make_plan(job.space.baseline, job.splits, job.scorer, search, training, job.clock)
+    plan = make_plan(job.space, job.splits, job.scorer, search, training, job.clock)
     job.tell(plan.event(job.folder.path, job.clock))
     return plan
 
