@@ -39,7 +39,6 @@ from autoprompt.worker import work as join
 
 pytestmark = pytest.mark.model
 
-STORAGES = ("journal", "postgresql", "grpc")
 BRANCHES = ("discrete", "edits", "coordinates")
 PRELOADED = ("test_workers", "test_storages")
 
@@ -163,7 +162,7 @@ def until(condition: Any, seconds: float = 120) -> None:
 # -- the tests -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize("kind", ["postgresql", "grpc"])
 def test_four_workers_of_which_one_is_killed_lose_and_double_nothing(
     kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -198,7 +197,7 @@ def test_four_workers_of_which_one_is_killed_lose_and_double_nothing(
     )
 
 
-@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize("kind", ["postgresql"])
 def test_a_lone_run_killed_anywhere_reaches_the_trials_of_one_never_killed(
     kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest, topics_rows: list[dict[str, str]]
 ) -> None:
@@ -231,7 +230,7 @@ def told(trials: Any) -> list[tuple[Any, ...]]:
     return [(*(t.user_attrs[key] for key in keys), t.state.name, t.value) for t in trials]
 
 
-@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize("kind", ["postgresql"])
 def test_two_that_find_the_batch_of_a_dead_worker_tell_each_of_its_trials_once(
     kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -285,10 +284,7 @@ def test_a_search_that_the_main_process_halts_ends_all_workers_and_goes_on_later
     ("sampler", "pruner"),
     [
         ("surrogate", "racing"),
-        ("tpe", "wilcoxon"),
         ("cmaes", "successive_halving"),
-        ("nsgaii", "hyperband"),
-        ("gp", "none"),
     ],
 )
 def test_a_batch_that_any_other_worker_races_again_comes_to_the_same(
@@ -365,7 +361,7 @@ def posted(place: Shared, settings: dict[str, Any], folder: Path, **changes: Any
     return Study(make_setting(config, splits), scorer, splits.dev[:-1], study_options(config), place, config.seed)
 
 
-@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize("kind", ["grpc"])
 def test_a_worker_joins_a_run_by_its_name_alone(
     kind: str, folder: Path, request: pytest.FixtureRequest, published_run: dict[str, Any]
 ) -> None:
