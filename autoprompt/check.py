@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autoprompt.config import data_options, read_config, require_words
-from autoprompt.data import read_splits
+from autoprompt.config import read_task
 
 __all__ = ["check"]
 
@@ -17,9 +16,7 @@ def check(file: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) ->
 
     changes: keys by section that override the file's.
     """
-    config = read_config(file, changes=changes)
-    splits = read_splits(data_options(config, file.parent), config.seed)
-    require_words(config, splits.labels)
+    config, splits = read_task(file, file.parent, changes)
     space = config.space
     words = [1 + len(set(w) - {config.prompt.label_words[label]}) for label, w in space.label_words.items()]
     varied = [

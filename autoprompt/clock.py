@@ -66,18 +66,14 @@ class Clock:
         self.reserve = 0.0
         self.stopped = ""
         self.killed = ""  # the name of the signal that ends all at once
-        self._budget = math.inf if seconds is None else seconds - spent
-        self._wall = math.inf if until is None else (until - datetime.now()).total_seconds()
+        budget = math.inf if seconds is None else seconds - spent
+        wall = math.inf if until is None else (until - datetime.now()).total_seconds()
+        self.total = min(budget, wall)  # seconds that this process had when it began
         self._hard = False
 
     @property
     def limited(self) -> bool:
-        return math.isfinite(min(self._budget, self._wall))
-
-    @property
-    def total(self) -> float:
-        """Seconds that this process had when it began; infinity where nothing limits them."""
-        return min(self._budget, self._wall)
+        return math.isfinite(self.total)
 
     @property
     def gone(self) -> float:

@@ -18,8 +18,8 @@ from typing import Any
 
 from autoprompt import events
 from autoprompt.clock import signals
-from autoprompt.config import Config, data_options, read_config, require_words
-from autoprompt.data import Splits, read_splits
+from autoprompt.config import Config, read_task
+from autoprompt.data import Splits
 from autoprompt.engine import load_engine
 from autoprompt.errors import ResultsError
 from autoprompt.metrics import Metric, load_metric
@@ -27,7 +27,15 @@ from autoprompt.models import model_fingerprint
 from autoprompt.report import write_report
 from autoprompt.results import RunFolder, read_journal, spent, write_json, write_text
 from autoprompt.scorer import Scorer
-from autoprompt.setting import load_task_model, load_writer, make_clock, make_space, open_memory, study_options
+from autoprompt.setting import (
+    data_read,
+    load_task_model,
+    load_writer,
+    make_clock,
+    make_space,
+    open_memory,
+    study_options,
+)
 from autoprompt.stages import (
     Job,
     Shelf,
@@ -88,9 +96,7 @@ def run(
     ['dev', 'test']
     """
     base = Path.cwd() if isinstance(source, Mapping) else Path(source).parent
-    config = read_config(source, base, changes)
-    splits = read_splits(data_options(config, base), config.seed)
-    require_words(config, splits.labels)
+    config, splits = read_task(source, base, changes)
     metric = load_metric(config.metric, base, splits.labels, config.metric_seconds)
     with ExitStack() as opened:
         folder = opened.enter_context(RunFolder(Path(results or config.results), name or config.name))
@@ -104,7 +110,7 @@ def run(
         tell = events.Listeners(folder, listener)
         trials = study_options(config).trials
         tell(events.RunStarted(folder.name, resumed, metric.name, metric.maximize, config.seed, trials))
-        tell(_data_read(splits))
+        tell(data_read(splits))
         scorer = _scorer(opened, folder.scores, config, metric, tell)
         scorer.engine.check = clock.check
         job = Job(
@@ -213,11 +219,6 @@ def _stage(name: str, job: Job) -> Iterator[_Took]:
     yield took
     took.seconds = round(time.monotonic() - began, 2)
     job.tell(events.StageFinished(name, took.seconds, job.scorer.tokens - tokens))
-
-
-def _data_read(splits: Splits) -> events.DataRead:
-    sizes = len(splits.train), len(splits.dev), len(splits.test)
-    return events.DataRead(*sizes, splits.labels, splits.duplicates_removed)
 
 
 def _heard(folder: RunFolder) -> set[int]:

@@ -18,7 +18,16 @@ from autoprompt.prompt import Prompt
 from autoprompt.space import DemonstrationSpace, SoftSpace, Space
 from autoprompt.study import StudyOptions
 
-__all__ = ["fingerprints", "load_task_model", "load_writer", "make_clock", "make_space", "open_memory", "study_options"]
+__all__ = [
+    "data_read",
+    "fingerprints",
+    "load_task_model",
+    "load_writer",
+    "make_clock",
+    "make_space",
+    "open_memory",
+    "study_options",
+]
 
 
 def make_space(config: Config, splits: Splits) -> Space:
@@ -118,3 +127,9 @@ def fingerprints(config: Config, splits: Splits) -> dict[str, Any]:
         "model": model_fingerprint(config.model.name),
         "writer": None if config.propose.model is None else model_fingerprint(config.propose.model),
     }
+
+
+def data_read(splits: Splits) -> events.DataRead:
+    """What is told of the data."""
+    sizes = len(splits.train), len(splits.dev), len(splits.test)
+    return events.DataRead(*sizes, splits.labels, splits.duplicates_removed)

@@ -12,8 +12,8 @@ from typing import Any
 
 from autoprompt import events
 from autoprompt.clock import Halt, never
-from autoprompt.config import Config, data_options, read_config, require_words
-from autoprompt.data import Splits, read_splits
+from autoprompt.config import Config, read_task
+from autoprompt.data import Splits
 from autoprompt.engine import ScoreMemory, load_engine
 from autoprompt.errors import ResultsError
 from autoprompt.metrics import load_metric
@@ -46,9 +46,7 @@ def work(
     shared = Shared(storage, name)
     posting = published(shared)
     place = base or Path(posting.base)
-    config = read_config(_settings(posting.settings, device), place)
-    splits = read_splits(data_options(config, place), config.seed)
-    require_words(config, splits.labels)
+    config, splits = read_task(_settings(posting.settings, device), place)
     _check(posting, fingerprints(config, splits))
     splits = _kept(splits, posting)
     heard = _Counting(listener)

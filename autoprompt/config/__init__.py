@@ -1,6 +1,6 @@
 """One TOML file, read whole and checked whole: all problems at once, each with its cure."""
 
-from autoprompt.config.reading import data_options, read_config, require_words
+from autoprompt.config.reading import data_options, read_config, read_task, require_words
 from autoprompt.config.sections import Config, FinetuneSection, StudySection
 
-__all__ = ["Config", "FinetuneSection", "StudySection", "data_options", "read_config", "require_words"]
+__all__ = ["Config", "FinetuneSection", "StudySection", "data_options", "read_config", "read_task", "require_words"]

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from autoprompt.config.meaning import meaning, meaning_of_parts
 from autoprompt.config.sections import Config
 from autoprompt.config.wording import problem
-from autoprompt.data import DataOptions
+from autoprompt.data import DataOptions, Splits, read_splits
 from autoprompt.errors import ConfigError, DataError, nearest
 
-__all__ = ["data_options", "read_config", "require_words"]
+__all__ = ["data_options", "read_config", "read_task", "require_words"]
 
 
 def read_config(
@@ -91,6 +91,21 @@ def data_options(config: Config, base: Path) -> DataOptions:
         split=data.split,
         shares=(data.shares[0], data.shares[1], data.shares[2]),
     )
+
+
+def read_task(
+    source: Path | str | Mapping[str, Any],
+    folder: Path,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[Config, Splits]:
+    """A space file and its data, checked against each other; the arguments of `read_config`.
+
+    Raises ConfigError, and DataError when the data cannot be used or a label has no word.
+    """
+    config = read_config(source, folder, changes)
+    splits = read_splits(data_options(config, folder), config.seed)
+    require_words(config, splits.labels)
+    return config, splits
 
 
 def require_words(config: Config, labels: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from autoprompt.stages.exporting import exported
 from autoprompt.stages.job import Job
 from autoprompt.stages.judging import confirmed, judged, require_baseline
 from autoprompt.stages.material import read_material
-from autoprompt.stages.planning import Shelf, planned
+from autoprompt.stages.planning import Shelf, plan_of, planned
 from autoprompt.stages.searching import opened_search
 from autoprompt.stages.tuning import finetune_options, tuned
 
@@ -19,6 +19,7 @@ __all__ = [
     "finetune_options",
     "judged",
     "opened_search",
+    "plan_of",
     "planned",
     "read_material",
     "require_baseline",

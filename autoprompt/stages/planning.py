@@ -6,25 +6,34 @@ import shutil
 from pathlib import Path
 
 from autoprompt import events
+from autoprompt.clock import Clock
+from autoprompt.config import Config
+from autoprompt.data import Splits
 from autoprompt.errors import AutopromptError
 from autoprompt.export import write_prompt
 from autoprompt.plan import Plan, Training, make_plan
 from autoprompt.prompt import Prompt
 from autoprompt.results import replace_folder
+from autoprompt.scorer import Scorer
 from autoprompt.setting import study_options
+from autoprompt.space import Space
 from autoprompt.stages.job import Job
 from autoprompt.stages.tuning import finetune_options
 from autoprompt.study import Study
 
-__all__ = ["Shelf", "planned"]
+__all__ = ["Shelf", "plan_of", "planned"]
+
+
+def plan_of(config: Config, space: Space, splits: Splits, scorer: Scorer, clock: Clock) -> Plan:
+    """Measure what a run will take."""
+    options = finetune_options(config, scorer.model.family)
+    training = None if options is None else Training(options, 1 + config.finetune.compare)
+    return make_plan(space, splits, scorer, study_options(config), training, clock)
 
 
 def planned(job: Job) -> Plan:
     """Measure, and tell what the run will take."""
-    options = finetune_options(job.config, job.scorer.model.family)
-    training = None if options is None else Training(options, 1 + job.config.finetune.compare)
-    search = study_options(job.config)
-    plan = make_plan(job.space, job.splits, job.scorer, search, training, job.clock)
+    plan = plan_of(job.config, job.space, job.splits, job.scorer, job.clock)
     job.tell(plan.event(job.folder.path, job.clock))
     return plan
 

@@ -12,9 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autoprompt.study.storages import Store
@@ -55,13 +53,7 @@ class Board:
 
     def __init__(self, store: Store, name: str, worker: int) -> None:
         self._store, self._worker = store, worker
-        study = store.steadily(
-            lambda: optuna.create_study(
-                storage=store.storage, study_name=f"{name}.batches", directions=[StudyDirection.MINIMIZE],
-                load_if_exists=True,
-            )
-        )  # fmt: skip
-        self._storage, self._id = study._storage, study._study_id
+        self._storage, self._id = store.beside(f"{name}.batches")
         self._trials: list[FrozenTrial] = []
         self.tickets: list[Ticket] = []
         self.refresh()

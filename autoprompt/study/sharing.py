@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from autoprompt.errors import StudyError
@@ -43,13 +42,7 @@ class Roll:
     def __init__(self, store: Store, name: str) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._store = store
-        study = store.steadily(
-            lambda: optuna.create_study(
-                storage=store.storage, study_name=f"{name}.workers", directions=[StudyDirection.MINIMIZE],
-                load_if_exists=True,
-            )
-        )  # fmt: skip
-        self._storage, self._id = study._storage, study._study_id
+        self._storage, self._id = store.beside(f"{name}.workers")
 
     def sign(self) -> int:
         """A number that no other worker has, from 1 on."""

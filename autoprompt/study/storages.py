@@ -17,6 +17,7 @@ import optuna
 from optuna.distributions import distribution_to_json
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, InMemoryStorage, JournalStorage, RDBStorage, get_storage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from autoprompt.errors import StudyError
@@ -48,6 +49,15 @@ class Store:
     commit: Callable[[], None] = field(default=lambda: None)
     folder: Path | None = None
     patience: float = _PATIENCE
+
+    def beside(self, name: str) -> tuple[BaseStorage, int]:
+        """A second Optuna study, for what goes along with one, made where it is not there: its storage and number."""
+        study = self.steadily(
+            lambda: optuna.create_study(
+                storage=self.storage, study_name=name, directions=[StudyDirection.MINIMIZE], load_if_exists=True
+            )
+        )
+        return study._storage, study._study_id
 
     def steadily(self, call: Callable[[], T], found: Callable[[], T | None] = lambda: None) -> T:
         """What a call gives, tried again while the server is away.
