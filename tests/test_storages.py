@@ -148,6 +148,15 @@ def test_optuna_reads_the_journal_with_its_own_backend(tmp_path: Path) -> None:
     assert optuna.load_study(study_name="s", storage=stock).best_value == 0.5
 
 
+def opens(folder: Path, out: Path) -> None:
+    """Open the study of a folder, in a process of its own: what that takes is not what other tests took."""
+    space = Space(Prompt("{{ text }} {{ label }}", {"a": "yes", "b": "no"}), instructions=("", "Which?"))
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    trials = Trials(folder, space, MAXIMIZE)
+    seconds, after = time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    out.write_text(json.dumps({"trials": len(trials.all()), "seconds": seconds, "mb": (after - before) / 1024}))
+
+
 def test_a_journal_of_ten_thousand_trials_opens_in_seconds_with_bounded_memory(tmp_path: Path, space: Space) -> None:
     trials = Trials(tmp_path, space, MAXIMIZE)
     trials.add(Asked(space.baseline, "baseline"), 0, 1)
@@ -169,13 +178,13 @@ def test_a_journal_of_ten_thousand_trials_opens_in_seconds_with_bounded_memory(t
         state["datetime_complete"] = "2026-11-25T22:32:32.718742+00:00"
         lines += [line, json.dumps(score), json.dumps(state)]
     path.write_text("\n".join(lines) + "\n")
-    began = time.process_time()
-    again = Trials(tmp_path, space, MAXIMIZE)
-    took = time.process_time() - began
-    assert len(again.all()) == 10_000
-    assert took < 3
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2_000_000  # kB, the libraries included
-    print(f"10,000 trials of 300 examples: {path.stat().st_size / 2**20:.0f} MB, {took:.2f} s")
+    process = crew(*PRELOADED).Process(target=opens, args=(tmp_path, tmp_path / "opened.json"))
+    process.start()
+    process.join()
+    opened = json.loads((tmp_path / "opened.json").read_text())
+    assert opened["trials"] == 10_000
+    assert opened["seconds"] < 3  # of the processor
+    assert opened["mb"] < 300  # that opening it takes, the libraries not included
 
 
 # -- addresses -------------------------------------------------------------------------------------

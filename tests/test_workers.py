@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,8 +17,11 @@ from typing import Any
 
 import pytest
 from crew import crew
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 from postgres import Proxy, Server, proxy, server
 
+from autoprompt.clock import never
 from autoprompt.config import data_options, read_config
 from autoprompt.data import Example, read_splits
 from autoprompt.engine import ScoreMemory
@@ -31,9 +35,15 @@ from autoprompt.setting import make_space as make_setting
 from autoprompt.setting import study_options
 from autoprompt.space import DemonstrationSpace, SoftSpace, Space
 from autoprompt.study import Posting, Shared, Study, StudyOptions, joined, open_storage, publish, published
+from autoprompt.study.asking import Plan
 from autoprompt.study.beats import Beats
 from autoprompt.study.board import Board
+from autoprompt.study.branches import Found
+from autoprompt.study.history import History
+from autoprompt.study.records import Asked
 from autoprompt.study.sharing import Roll
+from autoprompt.study.together import AskingTogether
+from autoprompt.study.trials import Trials
 from autoprompt.worker import fingerprints
 from autoprompt.worker import work as join
 
@@ -403,6 +413,65 @@ def test_a_worker_with_other_data_is_refused_and_told_what_differs(
 def test_a_worker_finds_no_run_of_that_name(folder: Path, request: pytest.FixtureRequest) -> None:
     with pytest.raises(StudyError, match=r"The storage has no run 'nobody' that a worker could join\. Start the run"):
         published(replace(place_of("journal", folder, request), name="nobody"), wait=0)
+
+
+# -- when there is nothing new ---------------------------------------------------------------------
+
+
+class OneAfterAnother:
+    """Finds a prompt, and the next one once all before it are told."""
+
+    name, whole = "discrete", False
+
+    def __init__(self, space: Space) -> None:
+        self.space, self.tried = space, 0
+
+    def find(self, history: History, count: int, number: int) -> Found:
+        self.tried += 1
+        told = len(history.ended)
+        prompt = replace(self.space.baseline, instruction=f"Number {told}.")
+        return Found([] if prompt.fingerprint in history.taken else [Asked(prompt, self.name)])
+
+
+def test_a_worker_that_finds_nothing_new_waits_for_what_another_is_on(
+    folder: Path, request: pytest.FixtureRequest
+) -> None:
+    space, _ = make_space(json.loads((folder / "rows.json").read_text()))
+    place = place_of("journal", folder, request, grace=60)
+    said: list[Event] = []
+    options = StudyOptions(trials=40, batch=4)
+    with contextlib.ExitStack() as alive:
+        askings, branches = [], []
+        for worker in range(2):
+            own = replace(place, worker=worker)
+            trials = Trials(own, space, (StudyDirection.MAXIMIZE,))
+            branches.append(OneAfterAnother(space))
+            plan = Plan(space.baseline, {"discrete": branches[-1]}, options, accuracy, 5, said.append, never)
+            beats = alive.enter_context(Beats(Roll(trials.store, place.name), own))
+            assert trials.board is not None
+            askings.append(AskingTogether(plan, trials, trials.board, beats, lambda: None, 0.01))
+        busy, other = askings
+
+        def told(asking: AskingTogether, batch: list[FrozenTrial]) -> None:
+            for trial in batch:
+                asking.trials.fail(trial, "it is not scored here")
+            asking.trials.commit()
+            asking.ended(batch[0].user_attrs["batch"])
+
+        told(busy, busy.ask())
+        open_ = busy.ask()
+        found: list[FrozenTrial] = []
+        waits = threading.Thread(target=lambda: found.extend(other.ask()))
+        waits.start()
+        until(lambda: branches[1].tried > 4)
+        tried = branches[1].tried
+        time.sleep(0.3)
+        assert branches[1].tried == tried == 5  # and no more, until there is something new to know
+        assert waits.is_alive()
+        told(busy, open_)
+        waits.join(60)
+    assert [trial.user_attrs["batch"] for trial in found] == [7]
+    assert not [event for event in said if isinstance(event, Notice)]
 
 
 # -- who is alive ----------------------------------------------------------------------------------

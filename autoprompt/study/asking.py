@@ -122,10 +122,17 @@ class Asking:
             return f"{spent:,} evaluations are spent, and {options.evaluations:,} are allowed."
         if options.tokens is not None and (spent := tokens(self.trials)) >= options.tokens:
             return f"{spent:,} tokens are spent, and {options.tokens:,} are allowed."
-        barren = [at for at in self.trials.empty() if at > last]
-        if len(barren) > 4 * len(self.plan.branches):
+        if self._is_barren(last):
             return f"none of the branches {', '.join(self.plan.branches)} finds anything new."
         return ""
+
+    def _is_barren(self, last: int) -> bool:
+        """Whether the branches have had turn after turn without anything new. last: as for `is_at_end`."""
+        return len(self._fruitless(last)) > 4 * len(self.plan.branches)
+
+    def _fruitless(self, last: int) -> list[int]:
+        """The batches behind the last one with trials, none of which had any."""
+        return [batch for batch in self.trials.empty() if batch > last]
 
     def _turn_of(self, names: Sequence[str], history: History) -> str:
         """The branch of a batch: the space itself until it is known a little, then whoever earns."""

@@ -40,7 +40,7 @@ class AskingTogether(Asking):
             self._refresh()
             ticket = self._left() or self._next()
             if ticket is None:
-                if self._begun and (self.trials.worker or all(t.ended for t in self._board.tickets)):
+                if self._begun and (not self._open or (self.trials.worker and not self._room)):
                     return []
                 self._wait()
             elif ticket.batch and not self._begun:
@@ -55,6 +55,16 @@ class AskingTogether(Asking):
     def _begun(self) -> bool:
         """Whether the baseline is told: what all others are compared with comes first."""
         return bool(self._board.tickets) and self._board.tickets[0].ended
+
+    @property
+    def _open(self) -> bool:
+        """Whether any batch is not told."""
+        return any(not ticket.ended for ticket in self._board.tickets)
+
+    @property
+    def _room(self) -> bool:
+        """Whether another batch may have trials, with as many in the others as they can come to."""
+        return bool(self._able(self._grant(len(self._board.tickets))))
 
     def _wait(self) -> None:
         self.stop_if_told()
@@ -95,14 +105,22 @@ class AskingTogether(Asking):
         return None
 
     def _next(self) -> Ticket | None:
-        """A new batch; None where nothing is left to ask, or the baseline is not told yet."""
+        """A new batch; None where nothing is left to ask, or what others are on is to be told first."""
         tickets = self._board.tickets
         if tickets:
             last = max(t.batch for t in tickets if t.size != 0)
-            if not self._begun or not self._able(self._grant(len(tickets))) or self.is_at_end(last):
+            if not self._begun or not self._room:
+                return None
+            if (self._open and self._is_barren(last)) or self.is_at_end(last):  # what others are on may show a way
                 return None
         self.stop_if_told()
         return self._board.take()
+
+    def _fruitless(self, last: int) -> list[int]:
+        """But for those that did not see a batch that is told by now: after it, they could find something."""
+        tickets = self._board.tickets
+        told = {ticket.batch for ticket in tickets if ticket.ended and ticket.size}
+        return [batch for batch in super()._fruitless(last) if told.isdisjoint(tickets[batch].open)]
 
     def _grant(self, batch: int) -> int:
         """The most candidates of a batch, so that all batches before it find room too."""
