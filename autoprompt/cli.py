@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", type=Path, help="write the predictions here (JSONL), not to the screen")
     predict.add_argument("--prompt-only", action="store_true", help="leave the fine-tuned weights away")
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    predict.add_argument("--offline", action="store_true", help="take a hub model from the cache alone")
     predict.set_defaults(verb=_predict)
     report = verbs.add_parser("report", help="the report of a run, from its journal")
     report.add_argument("folder", type=Path, help="results/NAME")
@@ -203,7 +204,7 @@ def _predict(options: argparse.Namespace) -> int:
     from autoprompt.results import write_text
     from autoprompt.wording import plain
 
-    found = predict(options.folder, options.file, options.prompt_only, options.device)
+    found = predict(options.folder, options.file, options.prompt_only, options.device, options.offline or None)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.rows)
     if options.out is None:
         sys.stdout.write(plain(lines) if sys.stdout.isatty() else lines)

@@ -92,10 +92,10 @@ class Clock:
         """Ask for the end at the next good moment."""
         self.stopped = self.stopped or reason
 
-    def halt(self) -> str:
-        """Why the present stage should end now, or nothing."""
+    def halt(self, need: float = 0.0) -> str:
+        """Why the present stage should end now, or nothing. need: seconds that its next step takes, if it takes any."""
         self._die()
-        return self.stopped or self._over()
+        return self.stopped or self._over(need)
 
     def check(self) -> None:
         """Raise Halted where the deadline does not let the present step of the search go on."""
@@ -112,8 +112,9 @@ class Clock:
         if self.killed:
             raise KeyboardInterrupt(self.killed)
 
-    def _over(self) -> str:
-        return "what is left of the run's time is kept for what follows." if self.left <= self.reserve else ""
+    def _over(self, need: float = 0.0) -> str:
+        over = self.left <= self.reserve + need
+        return "what is left of the run's time is kept for what follows." if over else ""
 
     @contextmanager
     def keeping(self, reserve: float, hard: bool = False) -> Iterator[None]:

@@ -68,11 +68,13 @@ class Training:
 
 @dataclass(frozen=True)
 class Plan:
-    """seconds: by stage, in their order. after: of those behind the search, with a margin. memory, disk: bytes."""
+    """seconds: by stage, in their order; training: of one whole training. after: of the stages behind the search, with
+    a margin. memory, disk: bytes."""
 
     speed: Speed
     trials: int
     seconds: dict[str, float]
+    training: float
     memory: int
     disk: int
 
@@ -112,12 +114,13 @@ def make_plan(
     weights = scorer.model.parameters * scorer.model.dtype.itemsize
     seconds = {"search": 0.0, "confirm": 0.1 * options.finalists * dev * speed.example}
     seconds["verdict"] = 2 * test * speed.example
-    seconds["finetune"] = 0.0 if training is None else _seconds(splits, speed, training)
+    one = 0.0 if training is None else _seconds(splits, speed, training.options)
+    seconds["finetune"] = 0.0 if training is None else training.times * one
     copies = 0 if training is None or training.options.method == "vectors" else 1
     seconds["export"] = 1.0 + copies * weights / _BYTES_A_SECOND
     share = options.share if options.pruner == "racing" else 1.0
     trial = share * dev * speed.example * _LONGER * _beside(space, options) + 0.02
-    reserve = Plan(speed, 0, seconds, 0, 0).reserve(clock.left)
+    reserve = Plan(speed, 0, seconds, one, 0, 0).reserve(clock.left)
     if clock.limited:  # what does not fit is cut: fine-tuning ends early, the rest is short
         others = sum(value for stage, value in seconds.items() if stage != "finetune")
         seconds["finetune"] = min(seconds["finetune"], max(0.0, reserve - others))
@@ -128,7 +131,7 @@ def make_plan(
     disk = trials * (_TRIAL + round(share * dev) * _PAIR) + copies * weights
     if training is not None and training.options.method == "full":
         disk += 4 * weights  # the checkpoint: weights, the best ones, and two moments of Adam
-    return Plan(speed, trials, seconds, memory, disk)
+    return Plan(speed, trials, seconds, one, memory, disk)
 
 
 def _beside(space: Space, options: StudyOptions) -> float:
@@ -138,15 +141,15 @@ def _beside(space: Space, options: StudyOptions) -> float:
     return 1 + soft + (_OTHERS if branches & {"demonstrations", "gradients", "rewrite", "infill"} else 0.0)
 
 
-def _seconds(splits: Splits, speed: Speed, training: Training) -> float:
-    """Fine-tuning at its longest, and the scores of what comes out on the test split."""
-    train, dev, options = len(splits.train), len(splits.dev), training.options
+def _seconds(splits: Splits, speed: Speed, options: FinetuneOptions) -> float:
+    """One training at its longest, and the scores of what comes out on the test split."""
+    train, dev = len(splits.train), len(splits.dev)
     epochs = options.epochs
     if options.steps is not None:
         epochs = max(1, min(epochs, options.steps * options.batch_size // max(1, train)))
     judged = epochs if options.keep == "best" else 4
-    one = epochs * train * speed.alone * _BACKWARD + (judged + 1) * dev * speed.example
-    return training.times * (one + len(splits.test) * speed.example)
+    scored = (judged + 1) * dev + len(splits.test)
+    return epochs * train * speed.alone * _BACKWARD + scored * speed.example
 
 
 def _bytes(weights: int, scorer: Scorer, training: Training | None) -> int:

@@ -28,16 +28,19 @@ class Predictions:
     part: str
 
 
-def predict(folder: Path, file: Path, prompt_only: bool = False, device: str = "auto") -> Predictions:
+def predict(
+    folder: Path, file: Path, prompt_only: bool = False, device: str = "auto", offline: bool | None = None
+) -> Predictions:
     """Score the rows of a JSONL or CSV file with an exported winner.
 
-    prompt_only: leave the fine-tuned weights away. Raises ExportError when the folder is no
-    export, DataError when the file lacks an input column.
+    prompt_only: leave the fine-tuned weights away. offline: take a hub model from the cache alone. Raises
+    ExportError when the folder is no export, ModelError when its model cannot be loaded, DataError when the
+    file lacks an input column.
     """
     about, prompt, tuned_prompt = read_export(folder)
     tuned = about.use == "tuned" and about.method is not None and not prompt_only
     name = str(folder / "model") if tuned and about.method == "full" else about.model
-    model = load_model(name, _family(about.family), device, about.dtype, revision=about.commit)
+    model = load_model(name, _family(about.family), device, about.dtype, offline=offline, revision=about.commit)
     if not (tuned and about.method == "full") and model.fingerprint != about.model_fingerprint:
         raise ExportError(
             f"The model {about.model!r} is not the one that {folder} was made with; its scores would differ."

@@ -135,7 +135,7 @@ def run(
             verdict = judged(job, baseline, winner)
         slower = max(1.0, took.seconds / plan.seconds["verdict"])  # than it was measured: others need the machine too
         with _stage("finetune", job), clock.keeping(slower * plan.last("verdict", "export")):
-            outcome = tuned(job, finalists)
+            outcome = tuned(job, finalists, slower * plan.training)
         with _stage("export", job):
             exported(job, winner, verdict, outcome)
 

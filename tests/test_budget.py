@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def told(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 def test_a_run_of_some_seconds_ends_in_time_with_verdict_tuning_and_export(space: dict[str, Any]) -> None:
     seconds = 40.0
-    result = run(space, changes={"budget": {"hours": seconds / 3600}})
+    result = run(space, changes={"budget": {"hours": seconds / 3600}, "finetune": {"epochs": 4000}})
     assert result.values["halted"] == "what is left of the run's time is kept for what follows."
     assert result.values["stopped"] == ""
     assert spent(read_journal(result.folder / "events.jsonl")) < seconds + GRACE
@@ -62,6 +63,10 @@ def test_a_run_of_some_seconds_ends_in_time_with_verdict_tuning_and_export(space
     assert plan["ends"] <= seconds
     assert 1 <= plan["trials"] < events.UNBOUNDED
     assert len(told(result.folder, "TrialFinished")) > 4  # no 80: time is the only limit
+    [notice] = [e["message"] for e in told(result.folder, "Notice") if e["message"].startswith("Fine-tuning has")]
+    fitting = re.fullmatch(r"Fine-tuning has (\d+) of 4000 epochs, for which there is time\.", notice)
+    assert fitting
+    assert {e["epochs"] for e in told(result.folder, "EpochFinished")} == {int(fitting[1])}  # what its schedule knows
     assert (result.folder / "winner/prompt.json").exists()
     assert result.values["verdict"] in {"improved", "no improvement", "worse"}
 

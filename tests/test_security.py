@@ -249,8 +249,9 @@ def space(folder: Path, **more: Any) -> dict[str, Any]:
     }
 
 
-RUNNING = """
+LISTENING = """
 import json, sys
+from pathlib import Path
 seen = []
 def hook(event, arguments):
     if event.startswith("socket."):
@@ -259,6 +260,8 @@ sys.addaudithook(hook)
 import socket
 socket.socket().close()
 opened, seen[:] = len(seen), []
+"""
+RUNNING = """
 from autoprompt.run import run
 from autoprompt.errors import AutopromptError
 try:
@@ -267,10 +270,15 @@ try:
 except AutopromptError as error:
     print(json.dumps([opened, seen, str(error)]))
 """
+PREDICTING = """
+from autoprompt.predict import predict
+run = Path({run!r})
+print(json.dumps([seen, predict(run / "winner", run / "test.jsonl", device="cpu", offline=True).value]))
+"""
 
 
 def ran(folder: Path, **more: Any) -> list[Any]:
-    code = RUNNING.format(values=space(folder, **more))
+    code = LISTENING + RUNNING.format(values=space(folder, **more))
     found: list[Any] = json.loads(in_process(code, folder, HF_HOME=str(folder / "home")).splitlines()[-1])
     return found
 
@@ -297,6 +305,12 @@ def test_a_run_with_a_folder_opens_no_socket_and_one_of_the_hub_offline_neither(
     assert seen == []
     assert f'model: "org/tiny@{OLD[:10]}' in error
     assert "holds a run that was started with something else" in error
+    run_folder = hub / "results" / "topics"
+    code = LISTENING + PREDICTING.format(run=str(run_folder))  # of the commit that the export names
+    seen, value = json.loads(in_process(code, hub, HF_HOME=str(hub / "home")).splitlines()[-1])
+    assert seen == []
+    result = json.loads((run_folder / "result.json").read_text())
+    assert value in {result["winner"]["test"], (result["tuned"] or {}).get("test")}
 
 
 # -- paths ---------------------------------------------------------------------------------------

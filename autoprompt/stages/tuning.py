@@ -51,8 +51,11 @@ def finetune_options(config: Config, family: Family) -> FinetuneOptions | None:
     return options
 
 
-def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
+def tuned(job: Job, finalists: Sequence[Candidate], seconds: float) -> dict[str, Any] | None:
     """Fine-tune from the winner, the first of the finalists, and score it on the locked test.
+
+    seconds: what one whole training is expected to take. Where there is less, it has fewer epochs, so that
+    its learning rate comes to its end.
 
     The weights lie in the folder's `tuning`. Where it is asked for, the model is also tuned from the
     user's own prompt, so that what prompt and tuning are worth can be told apart. None when
@@ -61,7 +64,8 @@ def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
     stored = job.folder.stage("finetune")
     if stored is not None:
         return dict(stored) or None
-    if finetune_options(job.config, job.scorer.model.family) is None:
+    options = finetune_options(job.config, job.scorer.model.family)
+    if options is None:
         return None
     winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")
     start = _start(job, winner.prompt)
@@ -72,9 +76,12 @@ def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
         job.tell(events.Notice(f"Nothing is fine-tuned: {reason}"))
         job.folder.finish_stage("finetune", {})
         return None
+    options = _in_time(job, options, seconds)
     others = _others(job, start, finalists)
     more, counts = added_examples(job, winner.prompt)
-    found = _train(job, start, [*job.splits.train, *more], others, "winner")
+    began = job.clock.gone
+    found = _train(job, options, start, [*job.splits.train, *more], others, "winner")
+    took = job.clock.gone - began
     _save(job, found)
     second = second_task(job, found.model)
     test = job.open_test("the fine-tuned model", winner.prompt)
@@ -83,10 +90,10 @@ def tuned(job: Job, finalists: Sequence[Candidate]) -> dict[str, Any] | None:
     values["helped"] = found.epoch > 0 and not _worse_on_dev(job, winner.prompt, found)
     del found  # a large model is not held beside the next one
     if job.config.finetune.compare and baseline.prompt != winner.prompt:
-        if reason := job.clock.halt():
+        if reason := job.clock.halt(took):
             job.tell(events.Notice(f"Nothing is fine-tuned from your own prompt, to compare with: {reason}"))
         else:
-            outcomes["tuning"] = _tuned_alone(job, baseline.prompt, test)
+            outcomes["tuning"] = _tuned_alone(job, options, baseline.prompt, test)
     parts = judge_parts(job.scorer.metric, outcomes, job.config.seed)
     job.tell(events.PartsCompared({str(c): v for c, v in parts.cells.items()}, {**parts.differences}, parts.sentence))
     values |= {"parts": asdict(parts), "prompts": 1 + len(others), "added": counts}
@@ -110,6 +117,18 @@ def _start(job: Job, prompt: Prompt) -> Prompt | None:
     return start
 
 
+def _in_time(job: Job, options: FinetuneOptions, seconds: float) -> FinetuneOptions:
+    """The options with as many epochs as there is time for. A run that goes on later keeps to them."""
+    epochs = job.folder.stage("epochs")
+    if epochs is None:
+        left = job.clock.left - job.clock.reserve
+        epochs = options.epochs if seconds <= left else max(1, int(options.epochs * left / seconds))
+        job.folder.finish_stage("epochs", epochs)
+    if epochs < options.epochs:
+        job.tell(events.Notice(f"Fine-tuning has {epochs} of {options.epochs} epochs, for which there is time."))
+    return replace(options, epochs=epochs)
+
+
 def _others(job: Job, start: Prompt, finalists: Sequence[Candidate]) -> list[Prompt]:
     """Further prompts to train under: the study's next best, and variants of the start.
 
@@ -127,9 +146,15 @@ def _others(job: Job, start: Prompt, finalists: Sequence[Candidate]) -> list[Pro
     return [prompt for prompt in found if prompt != start]
 
 
-def _train(job: Job, start: Prompt, examples: Sequence[Example], others: Sequence[Prompt], name: str) -> Tuned:
-    options, scorer = finetune_options(job.config, job.scorer.model.family), job.scorer
-    assert options is not None  # the stage is not reached without
+def _train(
+    job: Job,
+    options: FinetuneOptions,
+    start: Prompt,
+    examples: Sequence[Example],
+    others: Sequence[Prompt],
+    name: str,
+) -> Tuned:
+    scorer = job.scorer
     sign = 1 if scorer.metric.maximize else -1
 
     def evaluate(model: LanguageModel, prompt: Prompt) -> tuple[float, float]:
@@ -179,13 +204,13 @@ def _worse_on_dev(job: Job, winner: Prompt, found: Tuned) -> bool:
     return high < 0 if metric.maximize else low > 0
 
 
-def _tuned_alone(job: Job, baseline: Prompt, test: Sequence[Example]) -> Outcome:
+def _tuned_alone(job: Job, options: FinetuneOptions, baseline: Prompt, test: Sequence[Example]) -> Outcome:
     """The outcome of fine-tuning that starts from the user's own prompt."""
     start = _start(job, baseline) or baseline
-    if job.config.finetune.method == "vectors" and start.soft is None:
+    if options.method == "vectors" and start.soft is None:
         [score] = job.scorer.score([baseline], test)  # there is nothing in it to train
         return score.outcome
-    found = _train(job, start, job.splits.train, (), "your prompt")
+    found = _train(job, options, start, job.splits.train, (), "your prompt")
     [score] = job.scorer.using(found.model).score([found.prompt], test)
     return score.outcome
 
