@@ -397,3 +397,43 @@ def model_folders(
         "bert": bert_folder,
         "roberta": roberta_folder,
     }
+
+
+# -- counts of faults, for tests/benchmarks/reliability.py ---------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--counts", type=Path, help="write how often each marked fault was met, and how often badly (JSON)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--counts") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Counts(config.getoption("--counts")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if mark := item.get_closest_marker("fault"):
+            item.user_properties.append(("fault", mark.args))
+
+
+class Counts:
+    """What became of the tests that are marked with a fault; its second argument says how often one meets it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[str, dict[str, int]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for key, value in report.user_properties:
+            if key == "fault" and report.when == "call":
+                name, times = [*value, 1][:2]
+                count = self.found.setdefault(name, {"times": 0, "failed": 0})
+                count["times"] += 0 if report.skipped else times
+                count["failed"] += report.failed
+
+    def pytest_sessionfinish(self) -> None:
+        rows = [{"fault": name, **count} for name, count in sorted(self.found.items())]
+        self.path.write_text(json.dumps(rows, indent=1))

@@ -55,6 +55,7 @@ def test_a_run_with_a_helper_tells_each_trial_once_and_ends_with_it(
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.fault("kill -9 of a run with workers of its own")
 def test_workers_die_with_the_run_that_started_them(
     tmp_path: Path, llama_folder: Path, topics_rows: list[dict[str, str]]
 ) -> None:

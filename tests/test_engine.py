@@ -522,6 +522,7 @@ class Forgetful:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.fault("out of memory")
 def test_out_of_memory_halves_the_batch_and_changes_no_score(
     family: str, loaded: dict[str, LanguageModel], examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -535,6 +536,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_score(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.fault("out of memory")
 def test_the_batch_is_halved_until_it_fits(
     family: str, loaded: dict[str, LanguageModel], examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -548,6 +550,7 @@ def test_the_batch_is_halved_until_it_fits(
 
 
 @pytest.mark.parametrize("call", range(1, 8))
+@pytest.mark.fault("out of memory")
 def test_out_of_memory_anywhere_on_the_shared_path_changes_no_score(
     call: int, loaded: dict[str, LanguageModel], examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -591,6 +594,7 @@ def test_an_error_that_is_not_about_memory_is_not_swallowed(
 
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.fault("NaN or inf on all examples")
 def test_a_model_that_returns_nan_is_a_model_error(
     family: str, share: bool, model_folders: dict[str, Path], examples: list[Example]
 ) -> None:

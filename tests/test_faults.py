@@ -105,6 +105,7 @@ MOMENTS = (
 )
 
 
+@pytest.mark.fault("disk full in a stage")
 def test_a_disk_that_is_full_in_every_stage_costs_nothing_that_was_finished(
     done: Path, space: Path, disk: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_a_results_folder_that_was_always_read_only_is_told(space: Path) -> None
     assert list(results.iterdir()) == []
 
 
+@pytest.mark.fault("results folder turned read-only")
 def test_a_folder_that_becomes_read_only_ends_the_run_and_is_gone_on_with(
     done: Path, space: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +163,7 @@ def test_a_folder_that_becomes_read_only_ends_the_run_and_is_gone_on_with(
 # -- time ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("clock jumping back")
 def test_a_clock_that_jumps_back_stops_nothing_and_no_time_is_lost(done: Path, space: Path, tmp_path: Path) -> None:
     folder = succeeded(Run(space, tmp_path, Fault("TrialFinished=9", clock=400 * DAY)))
     journal = list(read_journal(folder / "events.jsonl"))
@@ -174,6 +177,7 @@ def test_a_clock_that_jumps_back_stops_nothing_and_no_time_is_lost(done: Path, s
 # -- two runs on one folder ------------------------------------------------------------------------
 
 
+@pytest.mark.fault("second run on the same folder")
 def test_a_second_run_on_the_same_folder_is_refused_and_the_first_goes_on(
     halves: dict[str, Path], space: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +199,7 @@ def test_a_second_run_on_the_same_folder_is_refused_and_the_first_goes_on(
 # -- torn and damaged files ------------------------------------------------------------------------
 
 
+@pytest.mark.fault("torn last line of a journal")
 def test_a_journal_torn_at_any_byte_of_its_last_line_is_gone_on_with(done: Path, tmp_path: Path) -> None:
     whole = (done / "events.jsonl").read_bytes()
     lines = whole.splitlines(keepends=True)
@@ -209,6 +214,7 @@ def test_a_journal_torn_at_any_byte_of_its_last_line_is_gone_on_with(done: Path,
         assert [event["event"] for event in read_journal(path)][-2:] == [json.loads(lines[-2])["event"], "Notice"]
 
 
+@pytest.mark.fault("torn last line of a study")
 def test_a_study_torn_at_any_byte_of_its_last_line_is_read(halves: dict[str, Path], tmp_path: Path) -> None:
     from autoprompt.study.storages import open_storage
 
@@ -244,6 +250,7 @@ def overwritten(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [torn, overwritten])
+@pytest.mark.fault("damaged memory of scores")
 def test_a_damaged_memory_of_scores_is_set_aside(
     damage: Callable[[Path], None], halves: dict[str, Path], done: Path, space: Path, tmp_path: Path
 ) -> None:
@@ -275,6 +282,7 @@ def test_the_best_prompt_so_far_is_shown_though_the_run_was_killed_before_it_was
 
 @pytest.mark.parametrize("stage", ["search", "confirm"])
 @pytest.mark.parametrize("damage", [torn, flipped])
+@pytest.mark.fault("damaged vectors")
 def test_damaged_vectors_are_told_and_nothing_goes_on_without_them(
     damage: Callable[[Path], None], stage: str, halves: dict[str, Path], done: Path, space: Path, tmp_path: Path
 ) -> None:
@@ -291,6 +299,7 @@ def test_damaged_vectors_are_told_and_nothing_goes_on_without_them(
 
 
 @pytest.mark.parametrize("stage", ["confirm", "verdict", "finetune"])
+@pytest.mark.fault("damaged outcome of a stage")
 def test_a_damaged_stage_is_told_and_made_anew_once_it_is_deleted(
     stage: str, done: Path, space: Path, tmp_path: Path
 ) -> None:
@@ -315,6 +324,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert same_as(done, folder)
 
 
+@pytest.mark.fault("damaged result")
 def test_a_damaged_result_is_told_and_made_anew_once_it_is_deleted(done: Path, space: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(done, tmp_path / "results" / NAME)
     torn(folder / "result.json")

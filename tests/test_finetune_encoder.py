@@ -151,6 +151,7 @@ def test_a_batch_in_small_passes_is_contrasted_as_a_whole(
     assert distance(cut, whole) < 1e-5
 
 
+@pytest.mark.fault("out of memory in training")
 def test_a_contrast_that_ran_out_of_memory_is_done_again(
     encoder: EncoderModel, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -209,6 +209,7 @@ def test_a_file_that_was_torn_while_it_was_written_is_not_read(
         ("optimizer.safetensors", "changed"),
     ],
 )
+@pytest.mark.fault("damaged checkpoint")
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     name: str, damage: str, llama: LanguageModel, examples: list[Example], whole: Tuned, tmp_path: Path
 ) -> None:

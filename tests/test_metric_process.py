@@ -246,6 +246,7 @@ def when_bad(lines: tuple[str, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in HANGS if kind != "closes its pipes"])
+@pytest.mark.fault("custom metric that hangs")
 def test_a_metric_that_hangs_is_ended_and_started_again(kind: str, own: Loader) -> None:
     found = own(*when_bad(HANGS[kind]), seconds=0.7)
     pid = found(outcome())
@@ -270,6 +271,7 @@ DEATHS = {
 
 
 @pytest.mark.parametrize("kind", DEATHS)
+@pytest.mark.fault("custom metric that dies")
 def test_a_metric_that_dies_is_told_with_its_exit_code_and_started_again(kind: str, own: Loader) -> None:
     lines, wording = DEATHS[kind]
     found = own(*when_bad(("print('last words')", *lines)))
@@ -328,6 +330,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
+@pytest.mark.fault("custom metric that answers nonsense")
 def test_what_cannot_be_read_in_the_pipe_of_answers_is_an_error(kind: str, own: Loader) -> None:
     lines = (
         "for file in range(3, 16):",

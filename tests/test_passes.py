@@ -70,6 +70,7 @@ def test_a_member_beyond_the_budget_goes_alone() -> None:
     assert batches(Budget(10, 0, CPU), [4, 50, 4, 4], packed=True) == [[4], [50], [4, 4]]
 
 
+@pytest.mark.fault("out of memory")
 def test_a_budget_that_was_halved_grows_back() -> None:
     budget, failures = Budget(64, 0, CPU), [True]
     passed = batches(budget, [8] * 400, True, lambda batch: bool(failures and failures.pop()))
@@ -221,6 +222,7 @@ def asked(model: LanguageModel, soft: bool = False) -> list[Request]:
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("share", [False, True])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "t5", "bert", "roberta"])
+@pytest.mark.fault("out of memory")
 def test_scores_are_the_same_when_memory_runs_out(
     family: str, share: bool, soft: bool, model_folders: dict[str, Path]
 ) -> None:
@@ -236,6 +238,7 @@ def test_scores_are_the_same_when_memory_runs_out(
         assert worst(found, expected) <= 1e-4
 
 
+@pytest.mark.fault("out of memory")
 def test_embeddings_are_the_same_when_memory_runs_out(encoder_folder: Path) -> None:
     model = load_model(str(encoder_folder), device="cpu")
     requests = asked(model)
@@ -250,6 +253,7 @@ def test_embeddings_are_the_same_when_memory_runs_out(encoder_folder: Path) -> N
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "t5"])
+@pytest.mark.fault("out of memory")
 def test_what_is_written_is_the_same_when_memory_runs_out(
     family: str, temperature: float, model_folders: dict[str, Path]
 ) -> None:
@@ -283,6 +287,7 @@ _BROKEN = 77  # the id of a token for which a model has no numbers
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "t5", "bert", "roberta"])
+@pytest.mark.fault("NaN or inf on some examples")
 def test_nan_of_one_request_is_named_and_spoils_no_other(family: str, model_folders: dict[str, Path]) -> None:
     model = load_model(str(model_folders[family]), device="cpu")
     requests = asked(model)
@@ -313,6 +318,7 @@ def test_nan_of_one_request_is_named_and_spoils_no_other(family: str, model_fold
 
 
 @pytest.mark.parametrize("share", [False, True])
+@pytest.mark.fault("NaN or inf on all examples")
 def test_a_model_that_returns_nothing_but_nan_is_asked_twice_at_most(share: bool, model: LanguageModel) -> None:
     for weight in model.network.parameters():
         weight.fill_(float("nan"))

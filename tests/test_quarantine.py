@@ -104,6 +104,7 @@ def test_no_metric_is_asked(llama_folder: Path, examples: list[Example]) -> None
 # -- numbers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("NaN or inf on some examples")
 def test_examples_without_numbers_are_left_out_with_their_reason(
     broken: LanguageModel, examples: list[Example]
 ) -> None:
@@ -151,6 +152,7 @@ def test_an_input_without_content_is_named_as_such(broken: LanguageModel, exampl
 # -- texts --------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("example that cannot be shown")
 def test_examples_that_the_template_cannot_show_are_left_out(llama_folder: Path, examples: list[Example]) -> None:
     prompt = Prompt("{{ text }} {{ 10 // (text | length - 4) }}\nTopic: {{ label }}", WORDS)
     scorer = Counted(load_model(str(llama_folder), device="cpu"), accuracy)
@@ -174,6 +176,7 @@ def strict(llama_folder: Path, examples: list[Example], tmp_path: Path) -> Langu
     return load_model(str(folder), device="cpu")
 
 
+@pytest.mark.fault("tokenizer that fails on a text")
 def test_examples_on_which_the_tokenizer_raises_are_left_out(strict: LanguageModel, examples: list[Example]) -> None:
     given = with_texts(examples, {0: "An xylophone.", 31: "xylophones"})
     with pytest.raises(Exception, match="Missing \\[UNK\\] token"):
@@ -188,6 +191,7 @@ class PanicException(BaseException):
     """What a tokenizer in Rust raises when it panics: no Exception."""
 
 
+@pytest.mark.fault("tokenizer that fails on a text")
 def test_a_tokenizer_that_panics_is_an_error_of_one_example(
     llama_folder: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +224,7 @@ def test_what_ends_a_run_ends_an_examination(
         examine(scorer, PROMPT, examples)
 
 
+@pytest.mark.fault("NaN or inf on some examples")
 def test_all_kinds_of_trouble_are_found_together(broken: LanguageModel, examples: list[Example]) -> None:
     prompt = Prompt("{{ text }} {{ 10 // (text | length - 4) }}\nTopic: {{ label }}", WORDS)
     given = with_texts(examples, {0: "four", 1: "five", 30: "A Q here.", 58: "four", 59: "Q there."})
@@ -233,6 +238,7 @@ def test_all_kinds_of_trouble_are_found_together(broken: LanguageModel, examples
     assert [example.number for example in kept] == [n for n in range(60) if n not in {0, 1, 30, 58, 59}]
 
 
+@pytest.mark.fault("out of memory")
 def test_an_example_too_long_for_memory_is_left_out(
     llama_folder: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,6 +330,7 @@ CUTS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 
 
 @pytest.mark.parametrize("kind", CUTS)
+@pytest.mark.fault("damaged or truncated model file")
 def test_a_damaged_file_of_a_model_is_named(kind: str, llama_folder: Path, tmp_path: Path) -> None:
     name, cut = CUTS[kind]
     folder = changed(llama_folder, tmp_path / "model")
@@ -333,6 +340,7 @@ def test_a_damaged_file_of_a_model_is_named(kind: str, llama_folder: Path, tmp_p
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.fault("damaged or truncated model file")
 def test_a_damaged_part_of_weights_in_several_files_is_named(llama_folder: Path, tmp_path: Path) -> None:
     folder = changed(llama_folder, tmp_path / "model")
     weights = sorted(load_file(folder / "model.safetensors").items())

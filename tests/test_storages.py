@@ -97,6 +97,7 @@ def test_processes_that_append_at_once_lose_no_line(tmp_path: Path) -> None:
     assert sorted(found) == [(str(who), at) for who in range(3) for at in range(100)]
 
 
+@pytest.mark.fault("kill -9 in the middle of a journal's line", 12)
 def test_a_writer_killed_in_the_middle_of_large_lines_leaves_all_that_it_acknowledged(tmp_path: Path) -> None:
     path, drawn = tmp_path / "study.journal", random.Random(1)
     for round_ in range(12):
@@ -116,6 +117,7 @@ def test_a_writer_killed_in_the_middle_of_large_lines_leaves_all_that_it_acknowl
         assert set(acknowledged_by(path, who)) <= set(found)
 
 
+@pytest.mark.fault("journal's line on a full disk")
 def test_a_full_disk_takes_the_line_back_and_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
     journal = Journal(path)
@@ -246,6 +248,7 @@ def open_and_ask(url: str, at: float) -> None:
         study.ask()
 
 
+@pytest.mark.fault("first starts at once on an empty database", 5)
 def test_five_first_starts_at_once_make_one_schema_and_no_crash(database: Server) -> None:
     for round_ in range(3):
         url = database.create(f"first{round_}")
@@ -282,6 +285,7 @@ def test_a_trial_is_stored_as_optuna_stores_it(database: Server) -> None:
 
 @pytest.mark.model
 @pytest.mark.parametrize("kind", ["postgresql", "grpc"])
+@pytest.mark.fault("storage away for seconds")
 def test_a_server_that_goes_down_and_comes_back_loses_and_doubles_nothing(kind: str, tmp_path: Path) -> None:
     with server() as own:
         if kind == "grpc":

@@ -173,6 +173,7 @@ def until(condition: Any, seconds: float = 120) -> None:
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "grpc"])
+@pytest.mark.fault("kill -9 of one of four workers")
 def test_four_workers_of_which_one_is_killed_lose_and_double_nothing(
     kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -208,6 +209,7 @@ def test_four_workers_of_which_one_is_killed_lose_and_double_nothing(
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
+@pytest.mark.fault("kill -9 of a lone worker on PostgreSQL", 4)
 def test_a_lone_run_killed_anywhere_reaches_the_trials_of_one_never_killed(
     kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest, topics_rows: list[dict[str, str]]
 ) -> None:
@@ -241,6 +243,7 @@ def told(trials: Any) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
+@pytest.mark.fault("kill -9 of one of three workers")
 def test_two_that_find_the_batch_of_a_dead_worker_tell_each_of_its_trials_once(
     kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest
 ) -> None:

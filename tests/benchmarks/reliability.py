@@ -2,7 +2,7 @@
 
     python tests/benchmarks/reliability.py --quick
     python tests/benchmarks/reliability.py --kills 100 --full 20 --out reliability.json
-    python tests/benchmarks/reliability.py --kills 0 --full 0 --with fuzz.json --with workers.json --out reliability.json
+    python tests/benchmarks/reliability.py --kills 0 --full 0 --with fuzz.json --with tests.json --out reliability.json
 
 A small job (25 trials on 39 dev examples, three epochs of fine-tuning) is killed in the search, the
 confirmation and the verdict, fine-tuning, and the export, and begun again until it is done. Then its
@@ -11,8 +11,8 @@ journal showed in the moment before a kill is acknowledged, and must be there at
 
 The libraries are loaded before, so the times from a new start to the next trial are without that.
 A file that is given --with holds counts of other faults: a list of {"fault", "times", "lost",
-"unreadable", "different", "crashed"}, an object with such a list under "counts", or what
-tests/fuzz/run.py writes. They join the same table.
+"unreadable", "different", "crashed", "failed"}, as `pytest -m fault --counts FILE` writes it, an object with
+such a list under "counts", or what tests/fuzz/run.py writes. They join the same table.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from autoprompt.results import read_journal
 SEED = 20
 STAGES = {"search": ("search",), "judge": ("confirm", "verdict"), "finetune": ("finetune",), "export": ("export",)}
 CHAIN = ("search", "search", "search", "judge", "finetune", "finetune", "export")  # the kills of one job
+BAD = ("lost", "unreadable", "different", "crashed", "failed")
 FULLS = 4  # full disks of one job
 _TICK = 0.0005  # seconds between two looks at the journal
 _TAIL = 0.08  # seconds from the export to the end of the run
@@ -333,10 +334,7 @@ def others(path: Path) -> list[dict[str, Any]]:
 
 def bars(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Nothing is lost, unreadable or different, and a search that was killed has its next trial within 3 s."""
-    found = {
-        f"{kind}, all faults": bar(sum(each.get(kind, 0) for each in rows), 0, at_most=True)
-        for kind in ("lost", "unreadable", "different", "crashed")
-    }
+    found = {f"{kind}, all faults": bar(sum(each.get(kind, 0) for each in rows), 0, at_most=True) for kind in BAD}
     for each in rows:
         if "in search" in each["fault"] and "resume_median" in each:
             found[f"seconds to the next trial, {each['fault']}, median"] = bar(each["resume_median"], 3.0, at_most=True)
@@ -344,11 +342,10 @@ def bars(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    kinds = ("lost", "unreadable", "different", "crashed")
-    lines = [f"{'fault':44}{'times':>9}" + "".join(f"{kind:>12}" for kind in kinds) + f"{'goes on after':>16}"]
+    lines = [f"{'fault':44}{'times':>9}" + "".join(f"{kind:>12}" for kind in BAD) + f"{'goes on after':>16}"]
     for each in rows:
         after = f"{each['resume_median']:.1f} s" if "resume_median" in each else ""
-        bad = "".join(f"{each.get(kind, 0):12}" for kind in kinds)
+        bad = "".join(f"{each.get(kind, 0):12}" for kind in BAD)
         lines.append(f"{each['fault']:44}{each['times']:9,}{bad}{after:>16}")
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +20,9 @@ from tasks import distinct, encoder_folder, load_task, public_space
 
 from autoprompt.data import Example
 from autoprompt.finetune import FinetuneOptions, finetune, recommended
+from autoprompt.finetune.unlabelled import PseudoOptions, pseudo_labelled
 from autoprompt.finetune.variants import VariantKind, variants
+from autoprompt.finetune.writing import WritingOptions, written_examples
 from autoprompt.metrics.builtin import accuracy
 from autoprompt.models import LanguageModel, load_model
 from autoprompt.prompt import Prompt
@@ -31,19 +33,22 @@ from autoprompt.study import Study, StudyOptions
 __all__ = ["SHOTS", "Shots", "effects", "prompts_and_tuning", "shots_of", "tuning_alone"]
 
 SHOTS = 16  # of each class, for training and again for dev
+MORE = 1000  # texts without labels
 SEARCH = StudyOptions(trials=32, branches=("discrete", "edits", "words"))
 
 Found = dict[str, dict[str, Any]]
+Evaluate = Callable[[LanguageModel, Prompt], tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Shots:
-    """A task with few examples; `space.pool` is the training split."""
+    """A task with few examples; `space.pool` is the training split. more: further texts, which are shown without labels."""
 
     space: Space
     model: LanguageModel
     dev: tuple[Example, ...]
     test: tuple[Example, ...]
+    more: tuple[Example, ...]
 
     @property
     def train(self) -> tuple[Example, ...]:
@@ -54,17 +59,22 @@ def shots_of(name: str, seed: int, data: Path, most: int | None = None) -> Shots
     """A task with the examples of a seed. most: test examples at most; None takes all."""
     if name == "support":
         task = load_task(name)
-        train, dev = _drawn(task.splits.train, seed, "train", 1)[0], _drawn(task.splits.dev, seed, "dev", 1)[0]
+        pool: Sequence[Example] = task.splits.train
+        train, dev = _drawn(pool, seed, "train", 1)[0], _drawn(task.splits.dev, seed, "dev", 1)[0]
         test: Sequence[Example] = task.splits.test.open("the few-shot benchmark", lambda reason: None)
         space, model = replace(task.space, pool=train), task.model
     else:
         seen: set[str] = set()
         test = tuple(distinct(data / name / "test.jsonl", seen))
-        train, dev = _drawn(tuple(distinct(data / name / "train.jsonl", seen)), seed, name, 2)
+        pool = tuple(distinct(data / name / "train.jsonl", seen))
+        train, dev = _drawn(pool, seed, name, 2)
         space, model = public_space(name, train), load_model(str(encoder_folder()), "encoder")
     if most is not None and most < len(test):
         test = random.Random(f"{name} test").sample(test, most)
-    return Shots(space, model, dev, _numbered(test))
+    shown = {tuple(example.fields.values()) for example in (*train, *dev)}
+    more = [example for example in pool if tuple(example.fields.values()) not in shown]
+    more = random.Random(f"{seed} {name} more").sample(more, min(MORE, len(more)))
+    return Shots(space, model, dev, _numbered(test), _numbered(more))
 
 
 def _drawn(pool: Sequence[Example], seed: int, name: str, parts: int) -> list[tuple[Example, ...]]:
@@ -128,7 +138,42 @@ def effects(shots: Shots, seed: int) -> Found:
         found[f"trained under 3 variants: {kind}"] = _tuned(shots, winner, usual, seed, 0.0, made)
     both = replace(usual, consistency=1.0)
     found["4 prompts, consistency 1"] = _tuned(shots, winner, both, seed, 0.0, texts)
+    return found | _more_data(shots, winner, usual, seed)
+
+
+def _more_data(shots: Shots, winner: Prompt, usual: FinetuneOptions, seed: int) -> Found:
+    """Labels for texts that have none, by the winner and by the model that it tuned; and written examples."""
+    found, scorer, train = Found(), Scorer(shots.model, accuracy), shots.train
+    tuned = finetune(shots.model, winner, train, _judge(shots), usual, seed)
+    teachers = {"the winner": (scorer, winner), "the tuned model": (scorer.using(tuned.model), tuned.prompt)}
+    for name, (judge, prompt) in teachers.items():
+        for precision in (0.9, 0.8):
+            options = PseudoOptions(precision=precision)
+            made = pseudo_labelled(judge, prompt, shots.more, shots.dev, options, seed, train)
+            row = f"labels at {precision} by {name}"
+            found[row] = _tuned(shots, winner, usual, seed, 0.0, more=made.examples) | _rightly(
+                made.examples, shots.more
+            )
+    if shots.model.family in ("causal", "seq2seq"):
+        written = written_examples(scorer, winner, train, WritingOptions(per_label=10), seed, None, shots.dev)
+        found["10 written examples a label"] = _tuned(shots, winner, usual, seed, 0.0, more=written.examples)
+        found["10 written examples a label"]["added"] = len(written.examples)
     return found
+
+
+def _rightly(examples: Sequence[Example], texts: Sequence[Example]) -> dict[str, Any]:
+    """How many texts got a label, and the share of right ones."""
+    labels = {tuple(text.fields.values()): text.label for text in texts}
+    right = [labels[tuple(example.fields.values())] == example.label for example in examples]
+    return {"added": len(right), "added_right": round(sum(right) / len(right), 4) if right else None}
+
+
+def _judge(shots: Shots) -> Evaluate:
+    def evaluate(model: LanguageModel, now: Prompt) -> tuple[float, float]:
+        [score] = Scorer(model, accuracy).score([now], shots.dev)
+        return score.value, -score.loss
+
+    return evaluate
 
 
 def _changes(usual: FinetuneOptions) -> dict[str, dict[str, Any]]:
@@ -156,13 +201,11 @@ def _tuned(
     seed: int,
     before: float,
     others: Sequence[Prompt] = (),
+    more: Sequence[Example] = (),
 ) -> dict[str, Any]:
-    def evaluate(model: LanguageModel, now: Prompt) -> tuple[float, float]:
-        [score] = Scorer(model, accuracy).score([now], shots.dev)
-        return score.value, -score.loss
-
     began = time.perf_counter()
-    tuned = finetune(shots.model, prompt, shots.train, evaluate, options, seed, others=others)
+    train = [*shots.train, *more]
+    tuned = finetune(shots.model, prompt, train, _judge(shots), options, seed, others=others)
     seconds = before + time.perf_counter() - began
     about = {"epoch": tuned.epoch, "dev": tuned.quality[0]}
     return _measured(shots, tuned.model, tuned.prompt, seconds, about)
