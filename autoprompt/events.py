@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = [
     "UNBOUNDED",
+    "BaselineScored",
     "BatchPlanned",
     "Confirmed",
     "DataRead",
@@ -20,12 +21,18 @@ __all__ = [
     "Event",
     "ExampleQuarantined",
     "ExamplesAdded",
+    "ExamplesFlipped",
+    "Finding",
+    "GainExplained",
     "Listener",
     "Listeners",
     "ModelLoaded",
     "Notice",
     "PartsCompared",
     "PlanMade",
+    "PromptShortened",
+    "PromptsTransferred",
+    "RobustnessMeasured",
     "RunFinished",
     "RunStarted",
     "SecondTask",
@@ -34,6 +41,7 @@ __all__ = [
     "TestOpened",
     "TrialFailed",
     "TrialFinished",
+    "VerdictDetailed",
     "VerdictReached",
     "WinnerChosen",
     "silent",
@@ -245,6 +253,118 @@ class SecondTask(Event):
     before: float
     after: float
     interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Finding(Event):
+    """What the doctor found; `level` is "fine", "warning" or "problem", `details` are plain numbers and examples."""
+
+    check: str
+    level: str
+    message: str
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BaselineScored(Event):
+    """A baseline that a search must beat, made by itself; `value` is the metric on dev."""
+
+    name: str
+    value: float
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class VerdictDetailed(Event):
+    """What the locked test says beside the verdict.
+
+    test: the exact test that gives `p` (two-sided) of winner against the user's prompt. detectable: the smallest
+    difference that so many examples can show. rival: the strongest baseline on dev: its "name", "value" on test,
+    the winner's "difference" to it, its "interval" and "p"; empty where there is none. classes: by label its
+    "examples", and the share that is right with "baseline" and "winner". calibration: expected calibration error of
+    "baseline" and "winner". ledger: the winner's answers, counted: "right", "wrong", "unparseable",
+    "truncated", "too long".
+    """
+
+    test: str
+    p: float
+    detectable: float
+    rival: dict[str, Any]
+    classes: dict[str, dict[str, float]]
+    calibration: dict[str, float]
+    ledger: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ExamplesFlipped(Event):
+    """Test examples on which winner and user's prompt do not agree, the most telling first.
+
+    Each has "number", "fields" (the input), "label" (the target), "before" and "after" (the two answers), "shift"
+    (how much the right label's probability grew) and "turn": "gained", "lost", or "other" where both are wrong.
+    gained, lost: how many there are; `examples` may be cut to fewer.
+    """
+
+    gained: int
+    lost: int
+    examples: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class GainExplained(Event):
+    """What each part of the winner earned, in points of the metric on `examples` examples of a split.
+
+    parts: each with "part" (such as "demonstration 3"), "kind" (template, instruction, demonstration, label words,
+    calibration, temperature, vectors), "value" (its Shapley value), "low" and "high" (95 %), "share" of the gain,
+    "alone" (what it earns added alone to the user's prompt) and "last" (what is lost when it alone is taken back),
+    and "text". total: the gain of all.
+    """
+
+    split: str
+    examples: int
+    total: float
+    parts: tuple[dict[str, Any], ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class PromptShortened(Event):
+    """The shortest prompt that is not worse than the winner by more than `margin`; `text` is its placeholder text.
+
+    dropped: the parts that are left out. tokens: a call's, of the winner and of the short one. value: the metric on
+    dev, of both. interval: 95 %, of short minus winner.
+    """
+
+    dropped: tuple[str, ...]
+    text: str
+    fingerprint: str
+    tokens: tuple[float, float]
+    value: tuple[float, float]
+    interval: tuple[float, float]
+    margin: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class RobustnessMeasured(Event):
+    """The winner under changes that should not matter: `rows` have "kind", "change", "value" (the metric on dev).
+
+    value: unchanged. mean, worst: over the changes. baseline_worst: the worst of the user's prompt under the same.
+    """
+
+    value: float
+    mean: float
+    worst: float
+    baseline_worst: float
+    rows: tuple[dict[str, Any], ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class PromptsTransferred(Event):
+    """The top prompts on other models: rows with "model", and by prompt ("your prompt", "winner", "trial 17") the
+    metric on dev under "values"."""
+
+    rows: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,18 @@ EVENTS: list[events.Event] = [
     events.ExamplesAdded("unlabelled", 3, {"read": 9, "refused": {"unsure": 6}}),
     events.PartsCompared({"base": 0.5, "both": 0.7}, {"both - base": (0.2, 0.1, 0.3)}, "Fine-tuning improves."),
     events.SecondTask("other.jsonl", 40, 0.8, 0.7, (-0.2, 0.0)),
+    events.Finding("duplicates", "warning", "3 texts stand twice.", {"pairs": [[1, 2]]}),
+    events.BaselineScored("majority class", 0.4),
+    events.VerdictDetailed(
+        "McNemar", 0.01, 0.06, {}, {"a": {"examples": 9, "baseline": 0.5, "winner": 0.7}}, {"winner": 0.1}, {"right": 9}
+    ),
+    events.ExamplesFlipped(1, 0, ({"number": 1, "fields": {"text": "x"}, "label": "a", "turn": "gained"},)),
+    events.GainExplained("dev", 20, 0.2, ({"part": "instruction", "value": 0.2},), "All of it is the instruction."),
+    events.PromptShortened(
+        ("instruction",), "{{ text }}", "f" * 16, (30.0, 20.0), (0.7, 0.7), (-0.01, 0.01), 0.01, "Shorter."
+    ),
+    events.RobustnessMeasured(0.7, 0.69, 0.6, 0.4, ({"kind": "casing", "change": "upper", "value": 0.6},), "Sturdy."),
+    events.PromptsTransferred(({"model": "other", "values": {"winner": 0.5}},)),
     events.VerdictReached("improved", "It is better.", 0.5, 0.75, (0.1, 0.3), None),
     events.Notice("note"),
     events.StageFinished("search", 1.5, 1000),
