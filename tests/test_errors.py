@@ -41,7 +41,6 @@ BROAD = {
 ASSERTS = {
     "data.py": 1,  # read_splits calls with a split column only
     "stages/material.py": 1,  # called only where a file is named
-    "stages/tuning.py": 1,  # the stage is entered only with a method
     "study/branches.py": 4,  # branches of vectors take part in a soft space only; what training starts from has vectors
     "finetune/tuned.py": 1,  # the first, the last and the best epoch are scored
 }
