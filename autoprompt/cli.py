@@ -1,16 +1,18 @@
 """The verbs of the command line.
 
     autoprompt check FILE        read a space file and its data; say all that is wrong
+    autoprompt doctor FILE       what may spoil a search: in data, metric, model and prompt
     autoprompt plan FILE         what a run would take: time by stage, trials, memory, disk
     autoprompt run FILE          search, confirm, judge, fine-tune, export
     autoprompt worker …          join a run's search, from any process or machine
     autoprompt proxy …           Optuna's gRPC proxy in front of PostgreSQL, for very many workers
     autoprompt status DIR        where a run stands, from another shell
     autoprompt predict DIR FILE  score new rows with an exported winner
-    autoprompt report DIR        the report of a run, from its journal
+    autoprompt report DIR …      the report of a run, or of several side by side, from their journals
 
 Exit codes: 0 done, also where a budget ended the search; 2 something given cannot be used, or the run failed;
-3 asked to stop once (Ctrl-C, SIGTERM), and done with what there was; 130 and 143 stopped at once by the second
+3 asked to stop once (Ctrl-C, SIGTERM), and done with what there was; 4 with --strict, where the winner is not certainly
+better than the user's prompt; 130 and 143 stopped at once by the second
 Ctrl-C or SIGTERM. After 2, 130 and 143 the same command goes on from the last finished trial.
 """
 
@@ -59,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("file", type=Path, help="a space file (TOML)")
     _add_budget(plan)
     plan.set_defaults(verb=_plan)
+    doctor = verbs.add_parser("doctor", help="what may spoil a search: in data, metric, model and prompt")
+    doctor.add_argument("file", type=Path, help="a space file (TOML)")
+    doctor.set_defaults(verb=_doctor)
     run = verbs.add_parser("run", help="search, confirm, judge, fine-tune, export")
     run.add_argument("file", type=Path, help="a space file (TOML)")
     run.add_argument("--name", help="name of the run, instead of the file's")
@@ -67,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--workers", type=int, help="processes that search, one a GPU")
     run.add_argument("--storage", metavar="URL", help="where more workers join (journal:, postgresql:// or grpc://)")
     run.add_argument("--notify", metavar="COMMAND", help="run this command at the end, with AUTOPROMPT_… set")
+    run.add_argument("--strict", action="store_true", help="exit with 4 unless the winner is better beyond doubt")
     run.add_argument("--extend", action="store_true", help="search on where the run is finished")
     run.set_defaults(verb=_run)
     worker = verbs.add_parser("worker", help="join a run's search")
@@ -92,8 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     predict.add_argument("--offline", action="store_true", help="take a hub model from the cache alone")
     predict.set_defaults(verb=_predict)
-    report = verbs.add_parser("report", help="the report of a run, from its journal")
-    report.add_argument("folder", type=Path, help="results/NAME")
+    report = verbs.add_parser("report", help="the report of a run, or of several side by side")
+    report.add_argument("folders", type=Path, nargs="+", metavar="folder", help="results/NAME")
+    report.add_argument("--html", type=Path, metavar="FILE", help="write it as a page, not Markdown to the screen")
     report.set_defaults(verb=_report)
     return parser
 
@@ -119,6 +126,20 @@ def _check(options: argparse.Namespace) -> int:
     from autoprompt.check import check
 
     print(check(options.file))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from autoprompt.check import check
+    from autoprompt.display import Display
+
+    check(options.file)
+    with Display() as display:
+        from autoprompt.checkup import checkup
+
+        found = checkup(options.file, display)
+    counts = {level: sum(finding.level == level for finding in found) for level in ("problem", "warning", "fine")}
+    print(f"{len(found)} findings: " + ", ".join(f"{count} {level}" for level, count in counts.items()) + ".")
     return 0
 
 
@@ -152,9 +173,11 @@ def _run(options: argparse.Namespace) -> int:
         raise
     finally:
         _notify(options.file, changes, outcome)
-    print(f"report: {result.folder / 'report.md'}")
+    print(f"report: {result.folder / 'report.html'}")
     print(f"winner: {result.folder / 'winner'}")
-    return 3 if result.values["stopped"] else 0
+    if result.values["stopped"]:
+        return 3
+    return 4 if options.strict and result.values["verdict"] != "improved" else 0
 
 
 def _notify(file: Path, changes: dict[str, dict[str, Any]], outcome: str) -> None:
@@ -216,10 +239,16 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from autoprompt.report import write_report
-    from autoprompt.results import read_journal
+    from autoprompt.report import write_comparison, write_page, write_report, write_table
+    from autoprompt.results import read_journal, write_text
 
-    sys.stdout.write(write_report(read_journal(options.folder / "events.jsonl")))
+    runs = {str(folder): read_journal(folder / "events.jsonl") for folder in options.folders}
+    first = next(iter(runs.values()))
+    if options.html is None:
+        sys.stdout.write(write_report(first) if len(runs) == 1 else write_table(runs))
+    else:
+        write_text(options.html, write_page(first) if len(runs) == 1 else write_comparison(runs))
+        print(f"report: {options.html}")
     return 0
 
 

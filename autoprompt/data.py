@@ -14,6 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ class LockedSplit:
         """Those of `examples` that do not stand in the split, whatever their case and spaces."""
         held = {folded(example.fields) for example in self.__examples}
         return [example for example in examples if folded(example.fields) not in held]
+
+    def counted(self, measure: Callable[[tuple[Example, ...]], Iterable[int]]) -> tuple[int, ...]:
+        """What `measure` counts in the examples. Whole numbers are all that leaves: no text, no opening on record."""
+        return tuple(map(index, measure(self.__examples)))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -153,6 +154,18 @@ class Display:
                     f"{event.file}: accuracy {event.before:.4f} before fine-tuning, {event.after:.4f} after it "
                     f"(change {low:+.3f} to {high:+.3f})"
                 )
+            case events.Finding():
+                return _finding(event)
+            case events.BaselineScored():
+                return Text(f"to beat: {event.name}, {state.metric} {event.value:.4f} on dev")
+            case events.VerdictDetailed():
+                return Text(_details(event))
+            case events.ExamplesFlipped():
+                return Text(f"test examples: {event.gained} gained, {event.lost} lost")
+            case events.GainExplained() | events.PromptShortened() | events.RobustnessMeasured():
+                return Text(event.sentence)
+            case events.PromptsTransferred():
+                return Group(*(Text(_transferred(row)) for row in event.rows))
             case events.Notice():
                 return Text.assemble(("note: ", "name"), event.message)
             case events.VerdictReached():
@@ -243,6 +256,28 @@ def _plain(event: events.Event) -> events.Event:
     """The event, its texts without anything that acts on a terminal."""
     texts = {f.name: plain(text) for f in fields(event) if isinstance(text := getattr(event, f.name), str)}
     return replace(event, **texts)
+
+
+def _finding(event: events.Finding) -> RenderableType | None:
+    """What the doctor found; that all is well is for the report."""
+    if event.level == "fine":
+        return None
+    return Text.assemble((f"{event.level}: ", "bad" if event.level == "problem" else "name"), event.message)
+
+
+def _details(event: events.VerdictDetailed) -> str:
+    ledger = ", ".join(f"{count} {what}" for what, count in event.ledger.items() if count)
+    told = f"answers: {ledger}; {event.test} p = {event.p:.2g}"
+    if not event.rival:
+        return told
+    low, high = event.rival["interval"]
+    name, value, more = plain(event.rival["name"]), event.rival["value"], event.rival["difference"]
+    return told + f"; strongest baseline: {name} {value:.4f}, winner {more:+.4f} ({low:+.3f} to {high:+.3f})"
+
+
+def _transferred(row: dict[str, Any]) -> str:
+    values = ", ".join(f"{name} {value:.4f}" for name, value in row["values"].items())
+    return plain(f"on {row['model']}: {values or 'nothing fits'}")
 
 
 def _verdict(event: events.VerdictReached, metric: str) -> RenderableType:

@@ -315,8 +315,8 @@ class GainExplained(Event):
 
     parts: each with "part" (such as "demonstration 3"), "kind" (template, instruction, demonstration, label words,
     calibration, temperature, vectors), "value" (its Shapley value), "low" and "high" (95 %), "share" of the gain,
-    "alone" (what it earns added alone to the user's prompt) and "last" (what is lost when it alone is taken back),
-    and "text". total: the gain of all.
+    "alone" (what it earns added alone to the user's prompt), "last" (what is lost when it alone is taken back), "error"
+    (the standard error that sampling leaves) and "text". total: the gain of all.
     """
 
     split: str
@@ -362,7 +362,7 @@ class RobustnessMeasured(Event):
 @dataclass(frozen=True)
 class PromptsTransferred(Event):
     """The top prompts on other models: rows with "model", and by prompt ("your prompt", "winner", "trial 17") the
-    metric on dev under "values"."""
+    metric on dev under "values", or why there is none under "left_out"."""
 
     rows: tuple[dict[str, Any], ...]
 

@@ -107,8 +107,12 @@ def make_plan(
     options: StudyOptions,
     training: Training | None,
     clock: Clock,
+    explained: int = 0,
 ) -> Plan:
-    """Measure the scorer on training examples, and say what the run will take. training: None where nothing is."""
+    """Measure the scorer on training examples, and say what the run will take.
+
+    training: None where nothing is trained. explained: scores of all of dev that explaining the winner takes.
+    """
     speed = measured_speed(scorer, space.baseline, splits.train or splits.dev)
     dev, test = len(splits.dev), len(splits.test)
     weights = scorer.model.parameters * scorer.model.dtype.itemsize
@@ -118,6 +122,7 @@ def make_plan(
     seconds["finetune"] = 0.0 if training is None else training.times * one
     copies = 0 if training is None or training.options.method == "vectors" else 1
     seconds["export"] = 1.0 + copies * weights / _BYTES_A_SECOND
+    seconds["explain"] = explained * min(dev, 200) * speed.example
     share = options.share if options.pruner == "racing" else 1.0
     trial = share * dev * speed.example * _LONGER * _beside(space, options) + 0.02
     reserve = Plan(speed, 0, seconds, one, 0, 0).reserve(clock.left)

@@ -24,7 +24,7 @@ from autoprompt.engine import load_engine
 from autoprompt.errors import ResultsError
 from autoprompt.metrics import Metric, load_metric
 from autoprompt.models import model_fingerprint
-from autoprompt.report import write_report
+from autoprompt.report import write_page, write_report
 from autoprompt.results import RunFolder, read_journal, spent, write_json, write_text
 from autoprompt.scorer import Scorer
 from autoprompt.setting import (
@@ -40,6 +40,8 @@ from autoprompt.stages import (
     Job,
     Shelf,
     confirmed,
+    examined,
+    explained,
     exported,
     finetune_options,
     judged,
@@ -53,6 +55,8 @@ from autoprompt.study import Candidate, Study, ranked
 from autoprompt.verdict import Verdict
 
 __all__ = ["Result", "run"]
+
+_LAST = 3.0  # seconds that the report takes at the end
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,8 @@ def run(
         )
         job = job.cleaned()
         read_material(job)  # what is wrong in its files is said before the search, not after
+        with _stage("doctor", job), clock.keeping(clock.left / 2, hard=clock.limited):
+            rivals = examined(job)
         plan = planned(job)
         with (
             _stage("search", job),
@@ -132,19 +138,22 @@ def run(
         winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")
         _tell_winner(winner, tell)
         with _stage("verdict", job) as took:
-            verdict = judged(job, baseline, winner)
+            verdict = judged(job, baseline, winner, rivals)
         slower = max(1.0, took.seconds / plan.seconds["verdict"])  # than it was measured: others need the machine too
-        with _stage("finetune", job), clock.keeping(slower * plan.last("verdict", "export")):
+        with _stage("finetune", job), clock.keeping(slower * plan.last("verdict", "export", "explain")):
             outcome = tuned(job, finalists, slower * plan.training)
         with _stage("export", job):
             exported(job, winner, verdict, outcome)
 
         tell(_verdict_event(verdict, outcome))
+        with _stage("explain", job), clock.keeping(_LAST, hard=clock.limited):
+            why = explained(job, finalists)
         failed = sum(states.get("fail", 0) for states in search.counts().values())
         tell(events.RunFinished(round(clock.gone, 3), failed))
         _tell_shortened(job)
-        values = _result(job, finalists, verdict, outcome, search)
+        values = _result(job, finalists, verdict, outcome, search) | {"explained": why}
         write_text(folder.report, write_report(read_journal(folder.journal)))
+        write_text(folder.page, write_page(read_journal(folder.journal)))
         write_json(folder.result, values)
         return Result(folder.path, values)
 
@@ -163,8 +172,9 @@ def _scorer(opened: ExitStack, scores: Path, config: Config, metric: Metric, tel
 
 def _manifest(config: Config, splits: Splits) -> dict[str, Any]:
     """What this run is; two runs with the same settings, data and model are the same run."""
-    ends: Any = {"name": True, "results": True, "budget": True, "study": {"trials", "evaluations", "workers"}}
-    settings = config.model_dump(mode="json", exclude=ends)  # a run may go on under another budget
+    ends: Any = {"study": {"trials", "evaluations", "workers"}}  # a run may go on under another budget
+    ends |= dict.fromkeys(("name", "results", "budget", "doctor", "explain"), True)
+    settings = config.model_dump(mode="json", exclude=ends)
     settings["study"]["shared"] = config.study.workers > 1 or config.study.storage is not None
     return {
         "settings": settings,

@@ -46,6 +46,8 @@ _PRELOADED = ["autoprompt.cli", "autoprompt.run", "peft", "transformers.models.l
 SPACE = """
 name = "tiny"
 seed = 5
+doctor = false
+explain = false
 [model]
 name = "builtin"
 device = "cpu"

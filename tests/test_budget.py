@@ -45,6 +45,8 @@ def space(tmp_path: Path, llama_folder: Path, topics_rows: list[dict[str, str]])
         },
         "study": {"batch": 4, "slice": 8, "branches": ["discrete"], "sampler": "random"},
         "finetune": {"epochs": 2, "method": "lora"},
+        "doctor": False,
+        "explain": False,
     }
 
 
@@ -59,7 +61,7 @@ def test_a_run_of_some_seconds_ends_in_time_with_verdict_tuning_and_export(space
     assert result.values["stopped"] == ""
     assert spent(read_journal(result.folder / "events.jsonl")) < seconds + GRACE
     [plan] = told(result.folder, "PlanMade")
-    assert set(plan["seconds"]) == {"search", "confirm", "verdict", "finetune", "export"}
+    assert set(plan["seconds"]) == {"search", "confirm", "verdict", "finetune", "export", "explain"}
     assert plan["ends"] <= seconds
     assert 1 <= plan["trials"] < events.UNBOUNDED
     assert len(told(result.folder, "TrialFinished")) > 4  # no 80: time is the only limit

@@ -70,6 +70,13 @@ def test_the_smallest_file_is_read_with_all_defaults(folder: Path) -> None:
     assert config.finetune.method == "auto"
 
 
+def test_a_word_turns_doctor_and_explanation_off(folder: Path) -> None:
+    config = read_config(with_values({"doctor": False, "explain": False}), folder)
+    assert not any((config.doctor.checks, config.doctor.baselines))
+    assert not any((config.explain.why, config.explain.shortest, config.explain.robustness))
+    assert read_config(with_values({"explain": True}), folder).explain.why
+
+
 WHOLE = r"""
 name = "whole-1.0_b"
 metric = "macro_f1"
@@ -123,6 +130,7 @@ pruner = "hyperband"
 share = 1.0
 level = 0.5
 promote = "certain"
+choose_by = "worst"
 sampler = "tpe"
 branches = ["discrete", "rewrite"]
 floor = 1.0
@@ -144,6 +152,18 @@ notify = ["echo", "done"]
 [propose]
 model = "some/writer"
 tokens = 1
+
+[doctor]
+checks = true
+baselines = false
+
+[explain]
+why = false
+shortest = true
+margin = 0.0
+robustness = false
+transfer = ["some/other"]
+budget = 8
 
 [finetune]
 method = "full"
@@ -207,6 +227,7 @@ def test_a_whole_file_is_read(folder: Path) -> None:
     assert config.study.branches == ["discrete", "rewrite"]
     assert config.study.objectives == ["score", "tokens"]
     assert (config.propose.model, config.propose.tokens) == ("some/writer", 1)
+    assert (config.doctor.baselines, config.explain.why, config.explain.transfer) == (False, False, ["some/other"])
     assert (config.finetune.method, config.finetune.learning_rate) == ("full", 0.5)
     assert config.finetune.second is not None
     assert config.finetune.second.label_words == {"pos": "good", "neg": "bad"}
@@ -309,7 +330,7 @@ def test_the_words_of_the_file_are_those_of_the_rooms() -> None:
 
 def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path) -> None:
     config, own = read_config(VALID, folder), StudyOptions()
-    names = [name for name in StudySection.model_fields if name not in ("workers", "storage")]
+    names = [name for name in StudySection.model_fields if name not in ("choose_by", "workers", "storage")]
     study = {name: getattr(config.study, name) for name in names}
     same = {name: getattr(own, name) for name in study}
     assert {**study, "objectives": tuple(study["objectives"])} == same
@@ -327,11 +348,19 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
         ({"budget.until": "dawn"}, ["until is 'dawn'", "07:00"]),
         (
             {"nmae": "x"},
-            ["nmae is not a key here", "allowed are budget, data, finetune, metric", "Did you mean 'name'?"],
+            [
+                "nmae is not a key here",
+                "allowed are budget, data, doctor, explain, finetune, metric",
+                "Did you mean 'name'?",
+            ],
         ),
         (
             {"study.trails": 3},
-            ["study.trails is not a key here", "batch, branches, evaluations, finalists", "Did you mean 'trials'?"],
+            [
+                "study.trails is not a key here",
+                "batch, branches, choose_by, evaluations, finalists",
+                "Did you mean 'trials'?",
+            ],
         ),
         ({"data.lable": "x"}, ["data.lable is not a key here", "Did you mean 'label'?"]),
         ({"space.soft.dimension": 3}, ["space.soft.dimension is not a key here", "Did you mean 'dimensions'?"]),

@@ -22,7 +22,8 @@ MODULES = sorted(
 )
 # the parts of the public face, and what stands behind the metric door
 PROGRAMS = {
-    "autoprompt.clock", "autoprompt.demonstrations", "autoprompt.engine.engine", "autoprompt.export.folder", "autoprompt.finetune",
+    "autoprompt.clock", "autoprompt.demonstrations", "autoprompt.doctor.encoding", "autoprompt.doctor.likeness",
+    "autoprompt.engine.engine", "autoprompt.explain.robustness", "autoprompt.explain.shapley", "autoprompt.export.folder", "autoprompt.finetune",
     "autoprompt.finetune.contrast", "autoprompt.finetune.course", "autoprompt.finetune.seen",
     "autoprompt.finetune.sheets", "autoprompt.finetune.variants",
     "autoprompt.lesson", "autoprompt.metrics.base", "autoprompt.models.loading", "autoprompt.models.pieces",
@@ -44,7 +45,7 @@ def test_the_programs_in_docstrings_run(name: str) -> None:
 
 def test_every_verb_and_every_option_is_in_the_readme_or_the_help() -> None:
     help_text = cli._parser().format_help()
-    for verb in ("check", "plan", "run", "worker", "proxy", "status", "predict", "report"):
+    for verb in ("check", "doctor", "plan", "run", "worker", "proxy", "status", "predict", "report"):
         assert verb in help_text
         assert f"autoprompt {verb}" in README
 

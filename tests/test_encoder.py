@@ -551,6 +551,8 @@ def space_file(folder: Path, encoder: Path, rows: list[dict[str, str]], **change
         },
         "study": {"trials": 21, "batch": 4, "startup": 4, "generations": 1, "steps": 8},
         "finetune": {"method": "none"},
+        "doctor": False,
+        "explain": False,
         **changes,
     }
 

@@ -19,10 +19,10 @@ PACKAGE = ROOT / "autoprompt"
 
 FLOORS = {
     10: {"cli"},
-    9: {"run", "preview", "worker", "predict", "check", "notify"},
+    9: {"run", "checkup", "preview", "worker", "predict", "check", "notify"},
     8: {"stages"},
-    7: {"crew", "setting", "plan"},
-    6: {"study", "config", "finetune"},
+    7: {"crew", "explain", "setting", "plan"},
+    6: {"study", "config", "doctor", "finetune"},
     5: {"quarantine", "racing", "samplers", "propose", "tuning", "export", "verdict"},
     4: {"scorer", "space", "lesson"},
     3: {"engine", "prompt", "report"},

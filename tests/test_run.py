@@ -30,6 +30,8 @@ name = "topics"
 model = "{model}"
 metric = "{metric}"
 seed = 3
+doctor = {around}
+explain = {around}
 [data]
 file = "topics.jsonl"
 label = "topic"
@@ -71,15 +73,18 @@ def written(
     metric: str = "accuracy",
     method: str = "lora",
     study: str = "",
+    around: bool = False,
 ) -> Path:
-    """A space file and its data in `folder`. study: more lines of [study]."""
+    """A space file and its data in `folder`. study: more lines of [study]. around: with doctor and explanation."""
     folder.mkdir(parents=True, exist_ok=True)
     key = next(k for k in rows[0] if k != "text")
     lines = [json.dumps({"text": row["text"], "topic": row[key]}) for row in rows]
     (folder / "topics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     words = "\n".join(f'{label} = "{label}"' for label in sorted({row[key] for row in rows}))
     path = folder / "topics.toml"
-    text = SPACE.format(model=model, metric=metric, words=words, trials=trials, method=method, study=study)
+    text = SPACE.format(
+        model=model, metric=metric, words=words, trials=trials, method=method, study=study, around=str(around).lower()
+    )
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -109,7 +114,7 @@ def trials_of(folder: Path) -> list[tuple[Any, ...]]:
 def done(tmp_path_factory: pytest.TempPathFactory, llama_folder: Path, topics_rows: list[dict[str, str]]) -> Path:
     """The working folder of one run that was never disturbed."""
     folder = tmp_path_factory.mktemp("done")
-    code, out, error = finished("run", written(folder, llama_folder, topics_rows), cwd=folder)
+    code, out, error = finished("run", written(folder, llama_folder, topics_rows, around=True), cwd=folder)
     assert code == 0, error
     assert "winner" in out
     return folder
@@ -139,7 +144,7 @@ def test_a_run_leaves_everything_that_it_promises(done: Path) -> None:
     assert all(parent < winner["trial"] for parent in winner["parents"])
     assert 0.0 <= winner["estimate"] <= 1.0
     assert isinstance(winner["evidence"], float)
-    assert set(result["seconds"]) == {"search", "confirm", "verdict", "finetune", "export"}
+    assert set(result["seconds"]) == {"doctor", "search", "confirm", "verdict", "finetune", "export", "explain"}
     assert result["tokens"] > 0
     assert result["test_openings"] == 2
     assert set(result["data"]["fingerprints"]) == {"train", "dev", "test"}

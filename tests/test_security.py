@@ -245,6 +245,8 @@ def space(folder: Path, **more: Any) -> dict[str, Any]:
         "space": {"instructions": ["Sports or money?"]},
         "study": {"trials": 6, "batch": 4, "startup": 4, "branches": ["discrete"], "finalists": 2},
         "finetune": {"epochs": 1},
+        "doctor": False,
+        "explain": False,
         **more,
     }
 

@@ -44,6 +44,8 @@ def space_file(folder: Path, model: Path, rows: list[dict[str, str]], **finetune
         "seed": 1,
         "study": {"trials": 9, "batch": 4, "startup": 4, "branches": ["discrete"], "finalists": 3},
         "finetune": {"epochs": 2, "learning_rate": 0.01, **finetune},
+        "doctor": False,
+        "explain": False,
     }
 
 

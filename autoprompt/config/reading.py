@@ -18,6 +18,10 @@ from autoprompt.errors import ConfigError, DataError, nearest
 __all__ = ["data_options", "read_config", "read_task", "require_words"]
 
 
+# sections that a single word turns off: doctor = false
+_SWITCHES = {"doctor": ("checks", "baselines"), "explain": ("why", "shortest", "robustness")}
+
+
 def read_config(
     source: Path | str | Mapping[str, Any],
     folder: Path | None = None,
@@ -35,6 +39,9 @@ def read_config(
         values, where, folder = _toml(path), str(path), path.parent
     if isinstance(values.get("model"), str):
         values["model"] = {"name": values["model"]}
+    for name, keys in _SWITCHES.items():
+        if isinstance(values.get(name), bool):
+            values[name] = dict.fromkeys(keys, values[name])
     for section, keys in (changes or {}).items():
         given = values.get(section, {})
         values[section] = {**given, **keys} if isinstance(given, dict) else given

@@ -13,6 +13,8 @@ __all__ = [
     "BudgetSection",
     "Config",
     "DataSection",
+    "DoctorSection",
+    "ExplainSection",
     "FinetuneSection",
     "ModelSection",
     "PromptSection",
@@ -129,6 +131,7 @@ class StudySection(_Section):
     share: Annotated[float, Field(gt=0, le=1)] = 0.17
     level: Share = 0.05
     promote: Literal["best", "certain"] = "best"
+    choose_by: Literal["score", "worst"] = "score"  # of the finalists
     sampler: Literal["surrogate", "tpe", "gp", "cmaes", "nsgaii", "random"] = "surrogate"
     branches: Annotated[list[BranchName], Field(min_length=1)] | None = None
     floor: Annotated[float, Field(ge=0, le=1)] = 0.2
@@ -149,6 +152,24 @@ class BudgetSection(_Section):
     until: Text | None = None  # "07:00", or "2026-11-26 07:00", local time
     tokens: Count | None = None  # that the search may read
     notify: list[Text] = []  # a command and its arguments, run at the end
+
+
+class DoctorSection(_Section):
+    """[doctor]: what is looked at before the search."""
+
+    checks: bool = True  # of data, metric and model
+    baselines: bool = True  # that the winner is compared with, such as a linear probe
+
+
+class ExplainSection(_Section):
+    """[explain]: what is found out about the winner after the verdict."""
+
+    why: bool = True  # what each of its parts earned
+    shortest: bool = True  # which of them can be left out
+    margin: Annotated[float, Field(ge=0)] = 0.01  # of the metric, by which a shorter prompt may be worse
+    robustness: bool = True
+    transfer: list[Text] = []  # other models: folders or names
+    budget: Annotated[int, Field(ge=8)] = 32  # mixtures of your prompt and the winner that are scored
 
 
 class ProposeSection(_Section):
@@ -223,4 +244,6 @@ class Config(_Section):
     study: StudySection = StudySection()
     budget: BudgetSection = BudgetSection()
     propose: ProposeSection = ProposeSection()
+    doctor: DoctorSection = DoctorSection()
+    explain: ExplainSection = ExplainSection()
     finetune: FinetuneSection = FinetuneSection()

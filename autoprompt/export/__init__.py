@@ -12,6 +12,6 @@ winner/
     README.md             how to use each without autoprompt
 """
 
-from autoprompt.export.folder import Exported, export, read_export, write_prompt
+from autoprompt.export.folder import Exported, export, put_prompt, read_export, write_prompt
 
-__all__ = ["Exported", "export", "read_export", "write_prompt"]
+__all__ = ["Exported", "export", "put_prompt", "read_export", "write_prompt"]

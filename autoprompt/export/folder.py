@@ -15,7 +15,7 @@ from autoprompt.models.labels import LABELS_FILE
 from autoprompt.prompt import VECTORS_FILE, Prompt
 from autoprompt.results import clear, replace_folder
 
-__all__ = ["Exported", "export", "read_export", "write_prompt"]
+__all__ = ["Exported", "export", "put_prompt", "read_export", "write_prompt"]
 
 FORMAT = "autoprompt.export/1"
 WEIGHTS = ("adapter", "model", "merged")
@@ -102,6 +102,15 @@ def write_prompt(folder: Path, prompt: Prompt) -> None:
     vectors = prompt.vector_bytes()
     if vectors is not None:
         (folder / VECTORS_FILE).write_bytes(vectors)
+
+
+def put_prompt(folder: Path, prompt: Prompt) -> None:
+    """Write a prompt as a folder that is there whole or not at all; an older one gives way to it."""
+    part = folder.with_name(folder.name + ".part")
+    clear(part)
+    part.mkdir(parents=True)
+    write_prompt(part, prompt)
+    replace_folder(part, folder)
 
 
 def read_export(folder: Path) -> tuple[Exported, Prompt, Prompt]:

@@ -60,6 +60,8 @@ class RunFolder:
     winner = property(lambda self: self.path / "winner")
     tuning = property(lambda self: self.path / "tuning")
     best = property(lambda self: self.path / "best")
+    short = property(lambda self: self.path / "short")
+    page = property(lambda self: self.path / "report.html")
     result = property(lambda self: self.path / "result.json")
     report = property(lambda self: self.path / "report.md")
     test_rows = property(lambda self: self.path / "test.jsonl")
@@ -208,7 +210,7 @@ class RunFolder:
         place = earlier / str(1 + len(list(earlier.iterdir())))
         place.mkdir()
         # a process that is killed between two leaves a finished run, or one whose stages are done again
-        for path in (self.path / "stages", self.result, self.report, self.winner, self.tuning):
+        for path in (self.path / "stages", self.result, self.report, self.page, self.winner, self.tuning, self.short):
             if path.exists():
                 path.replace(place / path.name)
 

@@ -1,8 +1,10 @@
-"""What follows the search, stage by stage: confirm, verdict, fine-tuning, export.
+"""A run around its search, stage by stage: doctor, plan; confirm, verdict, fine-tuning, export, explanation.
 
 Each stage's outcome is stored when it is reached; a resumed run takes it from there.
 """
 
+from autoprompt.stages.examining import diagnosed, examined
+from autoprompt.stages.explaining import explained
 from autoprompt.stages.exporting import exported
 from autoprompt.stages.job import Job
 from autoprompt.stages.judging import confirmed, judged, require_baseline
@@ -15,6 +17,9 @@ __all__ = [
     "Job",
     "Shelf",
     "confirmed",
+    "diagnosed",
+    "examined",
+    "explained",
     "exported",
     "finetune_options",
     "judged",

@@ -6,12 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+from autoprompt import events
 from autoprompt.data import Example
+from autoprompt.doctor.baselines import Baseline, strongest
 from autoprompt.errors import StudyError
+from autoprompt.explain import robust_choice
 from autoprompt.results import write_text
 from autoprompt.stages.job import Job
 from autoprompt.study import Candidate, Study
-from autoprompt.verdict import Verdict, judge
+from autoprompt.verdict import Verdict, details, flips, judge
 
 __all__ = ["confirmed", "judged", "require_baseline"]
 
@@ -31,21 +34,42 @@ def confirmed(job: Job, found: Sequence[Candidate], search: Study) -> list[Candi
         by_number = {candidate.number: candidate for candidate in found}
         return [replace(by_number[scores["number"]], **scores) for scores in stored]
     chosen = search.confirm(found)
+    if job.config.study.choose_by == "worst":
+        chosen = _by_worst(job, chosen)
     keys = ("number", "value", "loss", "margin", "estimate", "evidence", "certain")
     job.folder.finish_stage("confirm", [{key: getattr(c, key) for key in keys} for c in chosen])
     return chosen
 
 
-def judged(job: Job, baseline: Candidate, winner: Candidate) -> Verdict:
-    """The verdict on the locked test; from the folder when it was reached before."""
+def _by_worst(job: Job, chosen: Sequence[Candidate]) -> list[Candidate]:
+    """The finalists by their worst score under small changes, and of equal ones as they were."""
+    metric = job.scorer.metric
+    values = robust_choice(job.scorer, [c.prompt for c in chosen], job.splits.dev, job.config.seed)
+    paired = sorted(zip(values, chosen, strict=True), key=lambda pair: -metric.gain(pair[0], 0.0))
+    told = ", ".join(f"trial {c.number} {value:.4f}" for value, c in paired)
+    job.tell(events.Notice(f"The winner is chosen by its worst {metric.name} under small changes: {told}."))
+    return [candidate for _, candidate in paired]
+
+
+def judged(job: Job, baseline: Candidate, winner: Candidate, rivals: Sequence[Baseline] = ()) -> Verdict:
+    """The verdict on the locked test, and its details, by event; from the folder when it was reached before.
+
+    rivals: other baselines, of which the winner is compared with the strongest.
+    """
     stored = job.folder.stage("verdict")
     if stored is not None:
         return Verdict(**{**stored, "interval": tuple(stored["interval"])})
     test = job.open_test("verdict: baseline and winner", winner.prompt)
     before, after = job.scorer.score([baseline.prompt, winner.prompt], test)
     write_text(job.folder.test_rows, "".join(_row(example, job.config.data.label) for example in test))
-    same = baseline.prompt == winner.prompt
-    verdict = judge(job.scorer.metric, before.outcome, after.outcome, same, job.config.seed)
+    metric, seed = job.scorer.metric, job.config.seed
+    verdict = judge(metric, before.outcome, after.outcome, baseline.prompt == winner.prompt, seed)
+    rival = strongest(rivals, metric)
+    against = None if rival is None else (rival.name, rival.outcome_on(job.scorer, test))
+    short = [at for at, one in enumerate(test) if tuple(sorted(one.fields.items())) in job.scorer.truncated]
+    left_out = len(job.splits.test) - len(test)
+    job.tell(details(metric, before.outcome, after.outcome, against, short, left_out, seed))
+    job.tell(flips(test, before.outcome, after.outcome))
     job.folder.finish_stage("verdict", verdict)
     return verdict
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from autoprompt import events
@@ -10,10 +9,9 @@ from autoprompt.clock import Clock
 from autoprompt.config import Config
 from autoprompt.data import Splits
 from autoprompt.errors import AutopromptError
-from autoprompt.export import write_prompt
+from autoprompt.export import put_prompt
 from autoprompt.plan import Plan, Training, make_plan
 from autoprompt.prompt import Prompt
-from autoprompt.results import replace_folder
 from autoprompt.scorer import Scorer
 from autoprompt.setting import study_options
 from autoprompt.space import Space
@@ -23,12 +21,16 @@ from autoprompt.study import Study
 
 __all__ = ["Shelf", "plan_of", "planned"]
 
+_SHORTEST, _ROBUSTNESS = 8, 60  # scores of all of dev, about
+
 
 def plan_of(config: Config, space: Space, splits: Splits, scorer: Scorer, clock: Clock) -> Plan:
     """Measure what a run will take."""
     options = finetune_options(config, scorer.model.family)
     training = None if options is None else Training(options, 1 + config.finetune.compare)
-    return make_plan(space, splits, scorer, study_options(config), training, clock)
+    explain = config.explain
+    explained = explain.budget * explain.why + _SHORTEST * explain.shortest + _ROBUSTNESS * explain.robustness
+    return make_plan(space, splits, scorer, study_options(config), training, clock, explained)
 
 
 def planned(job: Job) -> Plan:
@@ -66,8 +68,4 @@ class Shelf:
             return None
 
     def _put(self, number: int) -> None:
-        part = self._folder.with_name(self._folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        write_prompt(part, self._study.trials.prompt(self._study.trials.all()[number]))
-        replace_folder(part, self._folder)
+        put_prompt(self._folder, self._study.trials.prompt(self._study.trials.all()[number]))

@@ -1,0 +1,32 @@
+"""What the doctor finds, without a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autoprompt import events
+from autoprompt.config import read_task
+from autoprompt.metrics import load_metric
+from autoprompt.scorer import Scorer
+from autoprompt.setting import data_read, load_task_model, make_space, study_options
+from autoprompt.stages import diagnosed
+
+__all__ = ["checkup"]
+
+
+def checkup(file: Path, listener: events.Listener = events.silent) -> list[events.Finding]:
+    """Look at the data, the metric, the model and the prompt of a file, and tell what is found.
+
+    Nothing is written, and the locked test is not opened. Raises what a run would raise before its search.
+    """
+    config, splits = read_task(file, file.parent, None)
+    metric = load_metric(config.metric, file.parent, splits.labels, config.metric_seconds)
+    trials = study_options(config).trials
+    listener(events.RunStarted(config.name, False, metric.name, metric.maximize, config.seed, trials))
+    listener(data_read(splits))
+    scorer = Scorer(load_task_model(config, listener), metric, config.model.batch_tokens)
+    found = []
+    for finding in diagnosed(config, file.parent, splits, scorer, make_space(config, splits)):
+        listener(finding)
+        found.append(finding)
+    return found

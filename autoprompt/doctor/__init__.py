@@ -1,0 +1,1 @@
+"""What may spoil a search, looked for before it: in the data, the metric, the model and the prompt."""

@@ -1,0 +1,58 @@
+"""The doctor, before the search: what may spoil it, and what it has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from autoprompt import events
+from autoprompt.config import Config, data_options
+from autoprompt.data import Splits
+from autoprompt.doctor.baselines import Baseline, automatic_baselines
+from autoprompt.doctor.data import examine_data
+from autoprompt.doctor.labels import suspicious_labels
+from autoprompt.doctor.metric import examine_metric
+from autoprompt.doctor.noise import noise_floor
+from autoprompt.doctor.probe import Embeddings
+from autoprompt.doctor.window import context_window
+from autoprompt.errors import Halted
+from autoprompt.scorer import Scorer
+from autoprompt.space import Space
+from autoprompt.stages.job import Job
+
+__all__ = ["diagnosed", "examined"]
+
+
+def diagnosed(config: Config, base: Path, splits: Splits, scorer: Scorer, space: Space) -> Iterator[events.Finding]:
+    """All that the doctor finds, the quick things first. No text of the locked test is in it."""
+    seen = {"train": splits.train, "dev": splits.dev}
+    yield from examine_data(splits, data_options(config, base), config.prompt.label_words)
+    yield from examine_metric(scorer.metric, splits.labels, examples=len(splits.dev), trials=config.study.trials)
+    yield context_window(scorer, space, seen)
+    yield noise_floor(scorer, space.baseline, splits.dev, config.seed)
+    yield suspicious_labels(scorer, space.baseline, seen, config.seed, Embeddings(scorer, space.baseline))
+
+
+def examined(job: Job) -> list[Baseline]:
+    """Tell what is found, once in a run, and score the baselines; fewer or none where the time ends before."""
+    new = job.folder.stage("doctor") is None
+    try:
+        if new and job.config.doctor.checks:
+            for finding in diagnosed(job.config, job.base, job.splits, job.scorer, job.space):
+                job.tell(finding)
+                job.clock.check()
+        found = _baselines(job)
+    except Halted as halted:
+        job.tell(events.Notice(f"The doctor is cut short: {halted}"))
+        return []
+    if new:
+        for baseline in found:
+            job.tell(baseline.event())
+        job.folder.finish_stage("doctor", True)
+    return found
+
+
+def _baselines(job: Job) -> list[Baseline]:
+    if not job.config.doctor.baselines:
+        return []
+    return automatic_baselines(job.scorer, job.space, job.splits.train, job.splits.dev, job.config.seed)
