@@ -184,7 +184,7 @@ def test_rows_of_a_test_file_are_not_read_again(tmp_path: Path) -> None:
     train, dev, test = good()
     paths = {name: write(tmp_path / f"{name}.jsonl", rows) for name, rows in
              (("train", [*train, (test[5][0], "a"), train[1]]), ("dev", dev), ("test", test))}  # fmt: skip
-    options = DataOptions(label="label", **paths)
+    options = DataOptions(label="label", train=paths["train"], dev=paths["dev"], test=paths["test"])
     data = read_splits(options, 1)
     paths["test"].unlink()
     found = examine_duplicates(data, options)

@@ -616,6 +616,15 @@ def test_a_curve_holds_the_best_so_far_of_prompts_that_saw_all() -> None:
     assert story.evaluations == spent
 
 
+def test_length_is_in_tokens_as_far_as_they_are_known() -> None:
+    assert "tokens of a call, estimated</text>" in write_page(WHOLE)
+    plain = [r for r in WHOLE if r["event"] != "PromptShortened"]
+    assert "characters of the prompt</text>" in write_page(plain)
+    sized = [{**r, "size": 40.0 + r["number"]} if r["event"] == "TrialFinished" else r for r in WHOLE]
+    assert "rendered tokens of a call</text>" in write_page(sized)
+    assert "length 40<" in write_page(sized)
+
+
 def test_a_tree_tells_each_ancestor_once_and_a_loop_ends() -> None:
     def trial(number: int, *parents: int) -> events.TrialFinished:
         return events.TrialFinished(
@@ -747,8 +756,9 @@ def test_a_test_that_is_too_small_is_told_how_large_it_should_be() -> None:
     ("event", "said"),
     [
         (events.Finding("duplicates", "problem", "40 texts stand twice.", {}), "Mend the data first"),
+        (events.Finding("labels", "warning", "4 labels are contradicted.", {}), "Read the labels that the doctor doubts"),
         (events.Finding("metric", "problem", "It returns NaN.", {}), "Mend what the doctor calls a problem."),
-        (detailed(rival={"name": "a probe", "value": 0.7, "difference": 0.01, "interval": [-0.1, 0.1], "p": 0.9}), "Think of a probe"),
+        (detailed(rival={"name": "a probe", "value": 0.7, "difference": 0.01, "interval": [-0.1, 0.1], "p": 0.9}), "does not certainly beat a probe"),
         (detailed(ledger={"right": 90, "truncated": 5, "too long": 5}), "Shorten the prompt"),
         (detailed(ledger={"right": 90, "unparseable": 10}), "Make the label words"),
         (detailed(calibration={"winner": 0.3}), "Do not trust the winner's probabilities"),

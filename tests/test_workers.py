@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -436,42 +437,61 @@ class OneAfterAnother:
         return Found([] if prompt.fingerprint in history.taken else [Asked(prompt, self.name)])
 
 
-def test_a_worker_that_finds_nothing_new_waits_for_what_another_is_on(
-    folder: Path, request: pytest.FixtureRequest
-) -> None:
+@contextlib.contextmanager
+def two_asking(folder: Path, place: Shared, said: list[Event]) -> Iterator[list[AskingTogether]]:
+    """Two workers in this process, whose one branch is of that kind."""
     space, _ = make_space(json.loads((folder / "rows.json").read_text()))
-    place = place_of("journal", folder, request, grace=60)
-    said: list[Event] = []
-    options = StudyOptions(trials=40, batch=4)
+    found = []
     with contextlib.ExitStack() as alive:
-        askings, branches = [], []
         for worker in range(2):
             own = replace(place, worker=worker)
             trials = Trials(own, space, (StudyDirection.MAXIMIZE,))
-            branches.append(OneAfterAnother(space))
-            plan = Plan(space.baseline, {"discrete": branches[-1]}, options, accuracy, 5, said.append, never)
+            branches = {"discrete": OneAfterAnother(space)}
+            options = StudyOptions(trials=40, batch=4)
+            plan = Plan(space.baseline, branches, options, accuracy, 5, said.append, never)
             beats = alive.enter_context(Beats(Roll(trials.store, place.name), own))
             assert trials.board is not None
-            askings.append(AskingTogether(plan, trials, trials.board, beats, lambda: None, 0.01))
-        busy, other = askings
+            found.append(AskingTogether(plan, trials, trials.board, beats, lambda: None, 0.01))
+        yield found
 
-        def told(asking: AskingTogether, batch: list[FrozenTrial]) -> None:
-            for trial in batch:
-                asking.trials.fail(trial, "it is not scored here")
-            asking.trials.commit()
-            asking.ended(batch[0].user_attrs["batch"])
 
-        told(busy, busy.ask())
+def tell(asking: AskingTogether, batch: list[FrozenTrial]) -> None:
+    for trial in batch:
+        asking.trials.fail(trial, "it is not scored here")
+    asking.trials.commit()
+    asking.ended(batch[0].user_attrs["batch"])
+
+
+def test_a_worker_whose_view_lacks_the_baseline_looks_again(
+    folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with two_asking(folder, place_of("journal", folder, request, grace=60), []) as (first, late):
+        tell(first, first.ask())
+        looks, look = itertools.count(), late.trials.refresh
+        # what it sees of the trials is older than what it sees of the batches
+        monkeypatch.setattr(late.trials, "refresh", lambda: look() if next(looks) > 3 else None)
+        batch = late.ask()
+        assert [trial.user_attrs["batch"] for trial in batch] == [1]
+        assert [trial.number for trial in late.before(1).ended] == [0]
+
+
+def test_a_worker_that_finds_nothing_new_waits_for_what_another_is_on(
+    folder: Path, request: pytest.FixtureRequest
+) -> None:
+    said: list[Event] = []
+    with two_asking(folder, place_of("journal", folder, request, grace=60), said) as (busy, other):
+        branch = other.plan.branches["discrete"]
+        assert isinstance(branch, OneAfterAnother)
+        tell(busy, busy.ask())
         open_ = busy.ask()
         found: list[FrozenTrial] = []
         waits = threading.Thread(target=lambda: found.extend(other.ask()))
         waits.start()
-        until(lambda: branches[1].tried > 4)
-        tried = branches[1].tried
+        until(lambda: branch.tried > 4)
         time.sleep(0.3)
-        assert branches[1].tried == tried == 5  # and no more, until there is something new to know
+        assert branch.tried == 5  # and no more, until there is something new to know
         assert waits.is_alive()
-        told(busy, open_)
+        tell(busy, open_)
         waits.join(60)
     assert [trial.user_attrs["batch"] for trial in found] == [7]
     assert not [event for event in said if isinstance(event, Notice)]

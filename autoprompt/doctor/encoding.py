@@ -45,8 +45,8 @@ _MOJIBAKE = re.compile(f"{_ANY}{{2,}}|{_ALONE}")
 def repaired(text: str) -> str:
     """The text with UTF-8 that was read as Latin-1 or cp1252, once or more often, read as UTF-8.
 
-    >>> repaired("caf\\u00c3\\u00a9")
-    'caf\\u00e9'
+    >>> repaired("caf\\u00c3\\u00a9") == "caf\\u00e9"
+    True
     """
     for _ in range(4):
         better = _MOJIBAKE.sub(_decoded, text)

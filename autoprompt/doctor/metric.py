@@ -13,7 +13,7 @@ import numpy as np
 from autoprompt.doctor.answers import made_up, strange
 from autoprompt.doctor.finding import fine, number_of, problem, quoted, warning
 from autoprompt.errors import MetricError
-from autoprompt.events import Finding
+from autoprompt.events import UNBOUNDED, Finding
 from autoprompt.metrics import Metric, Outcome
 from autoprompt.soft import seed_of
 
@@ -23,6 +23,7 @@ _SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)  # of right answers
 _RANDOM, _FEW_VALUES = 48, 5  # outcomes about 70 % right, and how few values are too few for them
 _BLIND_UP_TO = 12  # labels that are each looked at
 _TIMED, _LONG = 8, 600.0  # outcomes that are timed; seconds of a search that are long
+_TRIALS = 200  # of a search whose number is not known
 _LOOKS, _RESAMPLES = 3, 4_000  # of a race at a prompt; of the verdict at a metric of the whole set
 _SAME = 1e-9
 
@@ -66,7 +67,7 @@ def examine_metric(
     apart, is finite, and how long it takes.
 
     seconds: for all of it; a call under way is not stopped. examples, trials: those of the search whose time is
-    told. Labels are two or more. A metric that breaks its contract is a finding, not an error.
+    told; of a search without a number of trials, 200 of them. Labels are two or more. A metric that breaks its contract is a finding, not an error.
     """
     trial = _Trial(metric, tuple(labels), max(examples, 2 * len(labels)), time.monotonic() + seconds)
     trial.known |= {"maximize": metric.maximize, "examples": trial.examples}
@@ -78,7 +79,7 @@ def examine_metric(
                 break
         else:
             found += _edges(trial)
-        found += _speed(trial, trials)
+        found += _speed(trial, trials if trials < UNBOUNDED else _TRIALS)
     except MetricError as error:
         found.append(problem("metric", f"{error} That was with {number_of(trial.examples, 'made-up answer')}."))
     found = found or [_well(trial)]
@@ -231,8 +232,8 @@ def _speed(trial: _Trial, trials: int) -> list[Finding]:
     trial.metric.many(outcomes)
     each = (time.perf_counter() - began) / len(outcomes)
     single = trial.known.setdefault("per_example", trial.metric.per_example(outcomes[0]) is not None)
-    # a metric of the whole set is called once for each example left out, and for each resample
-    calls = trials * 2 * _LOOKS if single else trials * _LOOKS * trial.examples + _RESAMPLES
+    # one of the whole set is called with each example left out and for each resample; most prompts see few examples
+    calls = trials * 2 * _LOOKS if single else trials * trial.examples + _RESAMPLES
     trial.known |= {"ms": 1000 * each, "calls": calls, "search_seconds": calls * each}
     if calls * each < _LONG:
         return []

@@ -23,25 +23,30 @@ from autoprompt.stages.job import Job
 __all__ = ["diagnosed", "examined"]
 
 
-def diagnosed(config: Config, base: Path, splits: Splits, scorer: Scorer, space: Space) -> Iterator[events.Finding]:
-    """All that the doctor finds, the quick things first. No text of the locked test is in it."""
+def diagnosed(
+    config: Config, base: Path, splits: Splits, scorer: Scorer, space: Space, embeddings: Embeddings | None = None
+) -> Iterator[events.Finding]:
+    """All that the doctor finds, the quick things first. No text of the locked test is in it.
+
+    embeddings: what has been read already, or will be again.
+    """
     seen = {"train": splits.train, "dev": splits.dev}
     yield from examine_data(splits, data_options(config, base), config.prompt.label_words)
     yield from examine_metric(scorer.metric, splits.labels, examples=len(splits.dev), trials=config.study.trials)
     yield context_window(scorer, space, seen)
     yield noise_floor(scorer, space.baseline, splits.dev, config.seed)
-    yield suspicious_labels(scorer, space.baseline, seen, config.seed, Embeddings(scorer, space.baseline))
+    yield suspicious_labels(scorer, space.baseline, seen, config.seed, embeddings)
 
 
 def examined(job: Job) -> list[Baseline]:
     """Tell what is found, once in a run, and score the baselines; fewer or none where the time ends before."""
-    new = job.folder.stage("doctor") is None
+    new, embeddings = job.folder.stage("doctor") is None, Embeddings(job.scorer, job.space.baseline)
     try:
         if new and job.config.doctor.checks:
-            for finding in diagnosed(job.config, job.base, job.splits, job.scorer, job.space):
+            for finding in diagnosed(job.config, job.base, job.splits, job.scorer, job.space, embeddings):
                 job.tell(finding)
                 job.clock.check()
-        found = _baselines(job)
+        found = _baselines(job, embeddings)
     except Halted as halted:
         job.tell(events.Notice(f"The doctor is cut short: {halted}"))
         return []
@@ -52,7 +57,10 @@ def examined(job: Job) -> list[Baseline]:
     return found
 
 
-def _baselines(job: Job) -> list[Baseline]:
+def _baselines(job: Job, embeddings: Embeddings) -> list[Baseline]:
+    """Those that are not the user's own prompt."""
     if not job.config.doctor.baselines:
         return []
-    return automatic_baselines(job.scorer, job.space, job.splits.train, job.splits.dev, job.config.seed)
+    splits, seed = job.splits, job.config.seed
+    found = automatic_baselines(job.scorer, job.space, splits.train, splits.dev, seed, embeddings=embeddings)
+    return [baseline for baseline in found if baseline.prompt != job.space.baseline]

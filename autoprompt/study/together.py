@@ -53,8 +53,9 @@ class AskingTogether(Asking):
 
     @property
     def _begun(self) -> bool:
-        """Whether the baseline is told: what all others are compared with comes first."""
-        return bool(self._board.tickets) and self._board.tickets[0].ended
+        """Whether the baseline is told: what all others are compared with comes first. The trials were looked at before
+        the batches, and may lack it still."""
+        return bool(self._board.tickets) and self._board.tickets[0].ended and bool(self.trials.all())
 
     @property
     def _open(self) -> bool:

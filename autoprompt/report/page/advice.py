@@ -55,6 +55,11 @@ def _findings(story: Story) -> Iterator[Advice]:
         leaks = "leak" in finding["check"] or "duplicate" in finding["check"] or "giveaway" in finding["check"]
         what = "Mend the data first: scores on it are too good." if leaks else "Mend what the doctor calls a problem."
         yield Advice(100 - at, what, f"{esc(finding['check'], 60)}: {esc(finding['message'], 300)}")
+    doubted = [f for f in story.findings if f["check"] == "labels" and f["level"] == "warning"]
+    for finding in doubted[:1]:
+        yield Advice(
+            67, "Read the labels that the doctor doubts, and mend those that are wrong.", esc(finding["message"])
+        )
 
 
 def _small_test(story: Story) -> Iterator[Advice]:

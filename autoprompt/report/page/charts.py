@@ -63,7 +63,7 @@ def opened(said: str, height: float) -> str:
 
 def plot(chart: Chart) -> str:
     """The picture with its legend; nothing where there is no point."""
-    series = [_drawable(s) for s in chart.series]
+    series = [s for s in map(_drawable, chart.series) if len(s.points) > 1 or s.marks]
     points = [point for s in series for point in s.points]
     if not points:
         return ""

@@ -69,6 +69,10 @@ def _short(story: Story) -> str:
     event = story.latest("PromptShortened")
     if event is None:
         return ""
+    name, title = "shortest", "The shortest prompt that does as well"
+    sentence = note(esc(event["sentence"], 600), "lead")
+    if not event["dropped"]:
+        return section(name, title, sentence)
     (long, short), (before, after) = event["tokens"], event["value"]
     saved = share((long - short) / long if long else None)
     rows = [
@@ -80,15 +84,13 @@ def _short(story: Story) -> str:
             f"{signed(after - before)}, {span(event['interval'])}",
         ),
     ]
+    head = ("", "tokens of a call", "score on dev")
     dropped = ", ".join(esc(part, 60) for part in event["dropped"][:40])
-    said = f"Left out: {dropped}." if dropped else "Nothing can be left out."
     margin = f"Not worse than the winner by more than {score(event['margin'])} on dev, with 95 % confidence."
-    leader = story.winner
-    text = beside(leader["text"], event["text"], ("Winner", "Shortest")) if leader and dropped else ""
+    text = beside(story.winner["text"], event["text"], ("Winner", "Shortest")) if story.winner else ""
     return section(
-        "shortest", "The shortest prompt that does as well", note(esc(event["sentence"], 600), "lead"),
-        table(("", "tokens of a call", "score on dev"), rows, "The winner and its shortest equivalent"),
-        note(f"{said} {margin}"), details("The short prompt beside the winner", text),
+        name, title, sentence, table(head, rows, "The winner and its shortest equivalent"),
+        note(f"Left out: {dropped}. {margin}"), details("The short prompt beside the winner", text),
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from autoprompt.report.page.charts import Chart, Point, Series, plot
 from autoprompt.report.page.importance import importance_section
@@ -83,51 +84,58 @@ def _dots(story: Story, heights: Sequence[float]) -> Series:
     return Series("each that saw all of dev", "faint", thinned(points))
 
 
-def _length(trial: Record) -> float | None:
-    """Tokens of a call: as rendered where that was an objective, else those that went through the model."""
-    if trial.get("size"):
-        return float(trial["size"])
-    return trial["tokens"] / trial["examples"] if trial.get("tokens") and trial["examples"] else None
+def _measure(story: Story) -> tuple[str, str, Callable[[Record], float]]:
+    """How long a prompt is: the name of that, what there is to say of it, and the length of a trial's prompt."""
+    if any(t.get("size") for t in story.whole):
+        return "rendered tokens of a call", "", lambda trial: float(trial.get("size") or math.nan)
+    add = "With <code>tokens</code> among the <code>objectives</code> they are counted."
+    short, winner = story.latest("PromptShortened"), story.winner
+    if short and winner and winner["text"]:
+        rate = short["tokens"][0] / len(winner["text"])
+        said = f"Tokens are estimated by the prompts' lengths, from those of the winner. {add}"
+        return "tokens of a call, estimated", said, lambda trial: len(trial["text"]) * rate
+    return (
+        "characters of the prompt",
+        f"Tokens were not counted in this search. {add}",
+        lambda trial: len(trial["text"]),
+    )
 
 
 def _front(story: Story) -> str:
     values = {c["number"]: c["value"] for c in story.confirmed}
+    name, about, length_of = _measure(story)
     found = [
         (length, value, t)
         for t in story.whole
-        if finite(length := _length(t)) and finite(value := values.get(t["number"], t["value"]))
+        if finite(length := length_of(t)) and finite(value := values.get(t["number"], t["value"]))
     ]
     if len(found) < 2:
         return ""
-    sized = any(t.get("size") for t in story.whole)
     front: list[tuple[float, float, Record]] = []
     for entry in sorted(found, key=lambda e: (e[0], -story.sign * e[1], e[2]["number"])):
         if not front or story.better(entry[1], front[-1][1]):
             front.append(entry)
-    kinds = [*KINDS, *sorted({str(t["kind"]) for *_, t in found})]
-    points: dict[str, list[Point]] = {kind: [] for kind in kinds}
-    for length, value, trial in found:
-        points[str(trial["kind"])].append(Point(length, value, f"{_told(trial)}, {length:.0f} tokens"))
-    series = [Series(kind, TONES.get(kind, "3"), thinned(p)) for kind, p in points.items() if p]
-    line = Series("front", "front", [Point(x, y) for x, y, _ in front], "step", marks=False)
     lengths = [length for length, *_ in found]
-    name = "rendered tokens of a call" if sized else "tokens through the model, for an example"
     chart = Chart(
-        f"{story.metric} against tokens; {len(front)} prompts are on the front.",
+        f"{story.metric} against length; {len(front)} prompts are on the front.",
         name,
         f"{story.metric} on dev",
-        [line, *series],
-        log=max(lengths) > 20 * min(lengths),
+        [Series("front", "front", [Point(x, y) for x, y, _ in front], "step", marks=False), *_clouds(found)],
+        log=min(lengths) > 0 and max(lengths) > 20 * min(lengths),
     )
     rows = [(f"trial&nbsp;{count(t['number'])}", score(value), score(length, 0)) for length, value, t in front[-12:]]
-    said = "To none of these is another prompt that saw all of dev both as good and cheaper."
-    if not sized:
-        said += " What prompts of one batch have in common goes through the model once: a call has more tokens."
-    return section(
-        "front",
-        "Score against tokens",
-        figure(plot(chart), note(said), table(("on the front", "score", "tokens"), rows, "Prompts on the front")),
-    )
+    said = "To none of these is another prompt that saw all of dev both as good and shorter."
+    beside = table(("on the front", "score", name.split()[0]), rows, "Prompts on the front")
+    return section("front", "Score against tokens", figure(plot(chart), note(f"{said} {about}"), beside))
+
+
+def _clouds(found: Sequence[tuple[float, float, Record]]) -> list[Series]:
+    """Each prompt by its length and score, by kind."""
+    kinds = [*KINDS, *sorted({str(t["kind"]) for *_, t in found} - set(KINDS))]
+    clouds = {
+        kind: [Point(x, y, f"{_told(t)}, length {x:.0f}") for x, y, t in found if t["kind"] == kind] for kind in kinds
+    }
+    return [Series(kind, TONES.get(kind, "3"), thinned(points)) for kind, points in clouds.items() if points]
 
 
 def _finalists(story: Story) -> str:
