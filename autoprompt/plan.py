@@ -19,6 +19,7 @@ from autoprompt.study import BRANCHES, StudyOptions
 
 __all__ = ["Plan", "Speed", "Training", "make_plan", "measured_speed"]
 
+_SPARE = ("search", "explain")  # have what the others leave
 _ENOUGH = 1.0  # seconds of scoring that a measurement needs
 _LONGER = 1.5  # a searched prompt is longer than the user's own: it has demonstrations and instructions
 # what branches take to find candidates, in parts of what scoring takes, as in the demo: trainings of vectors, and
@@ -80,11 +81,11 @@ class Plan:
 
     @property
     def after(self) -> float:
-        return _MARGIN * sum(value for stage, value in self.seconds.items() if stage != "search") + _LEAST
+        return _MARGIN * sum(value for stage, value in self.seconds.items() if stage not in _SPARE) + _LEAST
 
     def reserve(self, left: float) -> float:
-        """Seconds to keep for what follows the search: at most half of what there is."""
-        return min(self.after, left / 2)
+        """Seconds to keep for what follows the search: at most half of what there is, a tenth for explaining."""
+        return min(self.after + min(self.seconds["explain"], left / 10), left / 2)
 
     def last(self, *stages: str) -> float:
         """Seconds to keep for these stages, with the margin."""
@@ -127,6 +128,7 @@ def make_plan(
     trial = share * dev * speed.example * _LONGER * _beside(space, options) + 0.02
     reserve = Plan(speed, 0, seconds, one, 0, 0).reserve(clock.left)
     if clock.limited:  # what does not fit is cut: fine-tuning ends early, the rest is short
+        seconds["explain"] = min(seconds["explain"], clock.left / 10)
         others = sum(value for stage, value in seconds.items() if stage != "finetune")
         seconds["finetune"] = min(seconds["finetune"], max(0.0, reserve - others))
     left = max(0.0, clock.left - reserve)

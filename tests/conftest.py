@@ -399,6 +399,24 @@ def model_folders(
     }
 
 
+@pytest.fixture
+def topics_space(tmp_path: Path, llama_folder: Path, topics_rows: list[dict[str, str]]) -> dict[str, Any]:
+    """The settings of a run on a small model, its data in the test's folder."""
+    key = next(name for name in topics_rows[0] if name != "text")
+    rows = [json.dumps({"text": row["text"], "topic": row[key]}) for row in topics_rows]
+    (tmp_path / "topics.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return {
+        "name": "topics",
+        "model": str(llama_folder),
+        "results": str(tmp_path / "results"),
+        "data": {"file": str(tmp_path / "topics.jsonl"), "label": "topic"},
+        "prompt": {
+            "template": "{{ text }}\nTopic: {{ label }}",
+            "label_words": {label: label for label in sorted({row[key] for row in topics_rows})},
+        },
+    }
+
+
 # -- counts of faults, for tests/benchmarks/reliability.py ---------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from space_file import as_toml
 
 from autoprompt import events
 from autoprompt.clock import Clock
@@ -25,20 +25,10 @@ GRACE = 60.0  # seconds that a run may be late
 
 
 @pytest.fixture
-def space(tmp_path: Path, llama_folder: Path, topics_rows: list[dict[str, str]]) -> dict[str, Any]:
+def space(topics_space: dict[str, Any]) -> dict[str, Any]:
     """A space that a search does not exhaust in a minute."""
-    key = next(name for name in topics_rows[0] if name != "text")
-    rows = [json.dumps({"text": row["text"], "topic": row[key]}) for row in topics_rows]
-    (tmp_path / "topics.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return {
-        "name": "topics",
-        "model": str(llama_folder),
-        "results": str(tmp_path / "results"),
-        "data": {"file": str(tmp_path / "topics.jsonl"), "label": "topic"},
-        "prompt": {
-            "template": "{{ text }}\nTopic: {{ label }}",
-            "label_words": {label: label for label in sorted({row[key] for row in topics_rows})},
-        },
+        **topics_space,
         "space": {
             "instructions": [f"Name the topic {n}." for n in range(40)],
             "demonstrations": {"most": 3, "draws": 64, "orders": 8},
@@ -104,8 +94,7 @@ def test_a_run_goes_on_under_another_budget(space: dict[str, Any]) -> None:
 
 
 def test_a_plan_is_told_and_nothing_is_written(space: dict[str, Any], tmp_path: Path) -> None:
-    text = "\n".join(_toml(space))
-    (tmp_path / "topics.toml").write_text(text, encoding="utf-8")
+    as_toml(space, tmp_path / "topics.toml")
     heard: list[events.Event] = []
     before = sorted(tmp_path.iterdir())
     plan = preview(tmp_path / "topics.toml", heard.append, {"budget": {"hours": 2.0}})
@@ -115,17 +104,6 @@ def test_a_plan_is_told_and_nothing_is_written(space: dict[str, Any], tmp_path: 
     assert heard[-1].ends <= 7200
     assert heard[-1].memory > 0
     assert heard[-1].disk > 0
-
-
-def _toml(values: dict[str, Any], path: str = "") -> list[str]:
-    """Nested mappings as TOML; JSON's texts, lists and numbers are TOML's."""
-    plain = {k: v for k, v in values.items() if not isinstance(v, dict)}
-    lines = [f"[{path}]"] if path else []
-    lines += [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in plain.items()]
-    for key, value in values.items():
-        if isinstance(value, dict):
-            lines += _toml(value, f"{path}.{key}" if path else key)
-    return lines
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def test_the_locked_split_shows_only_its_size_and_fingerprint() -> None:
     locked = LockedSplit(EXAMPLES)
     assert len(locked) == 3
     assert locked.fingerprint == fingerprint(EXAMPLES)
-    assert {name for name in dir(locked) if not name.startswith("_")} == {"fingerprint", "open", "without"}
+    assert {name for name in dir(locked) if not name.startswith("_")} == {"counted", "fingerprint", "open", "without"}
     assert "secret" not in repr(locked)
     with pytest.raises(TypeError, match=r"not iterable|not subscriptable"):
         list(locked)  # type: ignore[call-overload]

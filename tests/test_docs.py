@@ -23,6 +23,7 @@ MODULES = sorted(
 # the parts of the public face, and what stands behind the metric door
 PROGRAMS = {
     "autoprompt.clock", "autoprompt.demonstrations", "autoprompt.doctor.encoding", "autoprompt.doctor.likeness",
+    "autoprompt.doctor.power",
     "autoprompt.engine.engine", "autoprompt.explain.robustness", "autoprompt.explain.shapley", "autoprompt.export.folder", "autoprompt.finetune",
     "autoprompt.finetune.contrast", "autoprompt.finetune.course", "autoprompt.finetune.seen",
     "autoprompt.finetune.sheets", "autoprompt.finetune.variants",

@@ -476,7 +476,7 @@ def two_sided_limit(discordant: int) -> float:
 
 def test_the_exact_and_the_normal_power_agree_on_many_examples() -> None:
     assert examples_for(smallest_difference(2000)) == pytest.approx(2000, rel=0.04)
-    assert examples_for(smallest_difference(5000)) == pytest.approx(5000, rel=0.001)
+    assert examples_for(smallest_difference(5000)) == pytest.approx(5000, rel=0.03)  # of which one corrects for counts
 
 
 def test_more_examples_show_less() -> None:

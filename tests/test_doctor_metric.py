@@ -186,6 +186,7 @@ def test_the_time_limit_ends_the_examination() -> None:
     found = examine_metric(own(slower), LABELS, seconds=0.5)
     assert time.monotonic() - began < 2
     assert [f.level for f in found] == ["warning"]
+    assert found[0].details["cut_short"]
     began = time.monotonic()
     found = examine_metric(own(slower), LABELS, seconds=0.0)
     assert time.monotonic() - began < 2

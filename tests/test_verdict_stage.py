@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from space_file import as_toml
 
 from autoprompt import cli, events
 from autoprompt.checkup import checkup
@@ -19,19 +20,9 @@ pytestmark = pytest.mark.model
 
 
 @pytest.fixture
-def space(tmp_path: Path, llama_folder: Path, topics_rows: list[dict[str, str]]) -> dict[str, Any]:
-    key = next(name for name in topics_rows[0] if name != "text")
-    rows = [json.dumps({"text": row["text"], "topic": row[key]}) for row in topics_rows]
-    (tmp_path / "topics.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+def space(topics_space: dict[str, Any]) -> dict[str, Any]:
     return {
-        "name": "topics",
-        "model": str(llama_folder),
-        "results": str(tmp_path / "results"),
-        "data": {"file": str(tmp_path / "topics.jsonl"), "label": "topic"},
-        "prompt": {
-            "template": "{{ text }}\nTopic: {{ label }}",
-            "label_words": {label: label for label in sorted({row[key] for row in topics_rows})},
-        },
+        **topics_space,
         "space": {
             "instructions": ["Name the topic.", "What is it about?"],
             "templates": ["{{ text }} -> {{ label }}"],
@@ -45,22 +36,6 @@ def space(tmp_path: Path, llama_folder: Path, topics_rows: list[dict[str, str]])
 
 def told(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_journal(folder / "events.jsonl") if event["event"] == kind]
-
-
-def as_toml(values: dict[str, Any], path: Path) -> Path:
-    """A space file with these values; JSON's texts, numbers and lists are TOML's too."""
-    top = {key: value for key, value in values.items() if not isinstance(value, dict)}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in top.items()]
-    for section, keys in values.items():
-        if isinstance(keys, dict):
-            lines.append(f"[{section}]")
-            plain = {key: value for key, value in keys.items() if not isinstance(value, dict)}
-            lines += [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
-            for inner in keys.keys() - plain.keys():
-                lines.append(f"[{section}.{inner}]")
-                lines += [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in keys[inner].items()]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
 
 
 def test_a_run_tells_what_may_spoil_it_what_it_must_beat_and_why_it_won(space: dict[str, Any]) -> None:

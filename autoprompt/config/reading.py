@@ -39,9 +39,9 @@ def read_config(
         values, where, folder = _toml(path), str(path), path.parent
     if isinstance(values.get("model"), str):
         values["model"] = {"name": values["model"]}
-    for name, keys in _SWITCHES.items():
+    for name, switches in _SWITCHES.items():
         if isinstance(values.get(name), bool):
-            values[name] = dict.fromkeys(keys, values[name])
+            values[name] = dict.fromkeys(switches, values[name])
     for section, keys in (changes or {}).items():
         given = values.get(section, {})
         values[section] = {**given, **keys} if isinstance(given, dict) else given

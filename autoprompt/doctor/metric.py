@@ -66,8 +66,9 @@ def examine_metric(
     """What a metric does on made-up outcomes: its range and direction, whether it is the same twice, tells prompts
     apart, is finite, and how long it takes.
 
-    seconds: for all of it; a call under way is not stopped. examples, trials: those of the search whose time is
-    told; of a search without a number of trials, 200 of them. Labels are two or more. A metric that breaks its contract is a finding, not an error.
+    seconds: for all of it; a call under way is not stopped. examples, trials: those of the search whose time is told;
+    of a search without a number of trials, 200. Labels are two or more. A metric that breaks its contract is a
+    finding, not an error.
     """
     trial = _Trial(metric, tuple(labels), max(examples, 2 * len(labels)), time.monotonic() + seconds)
     trial.known |= {"maximize": metric.maximize, "examples": trial.examples}
@@ -75,6 +76,7 @@ def examine_metric(
     try:
         for look in (_direction, _steadiness, _grading, _sight, _spread):
             found += look(trial)
+            trial.known["cut_short"] = trial.late
             if trial.late or any(finding.level == "problem" for finding in found):
                 break
         else:
@@ -90,8 +92,9 @@ def _well(trial: _Trial) -> Finding:
     known, best = trial.known, "higher" if trial.metric.maximize else "lower"
     told = (
         f"The metric {quoted(trial.metric.name)}: {known['wrong']:.4g} where all is wrong, {known['right']:.4g} where "
-        f"all is right, {best} is better; the same twice; {known['ms']:.2g} ms a call"
+        f"all is right, {best} is better; {known['ms']:.2g} ms a call"
     )
+    told += "; there was no time to try all" if known["cut_short"] else "; the same twice"
     if "distinct" in known:
         told += f"; {known['distinct']} values for {_RANDOM} made-up outcomes that are about as good"
     return fine("metric", told + ".")

@@ -98,9 +98,7 @@ def _rival(story: Story) -> Iterator[Advice]:
     rival: Mapping[str, Any] = story.detail["rival"] if story.detail else {}
     if rival and min(story.sign * end for end in rival["interval"]) <= 0:
         why = f"The winner minus it: {signed(rival['difference'])} ({span(rival['interval'])})."
-        yield Advice(
-            75, f"Think of {esc(rival['name'], 80)}: the winner does not certainly beat that simpler way.", why
-        )
+        yield Advice(75, f"Weigh a simpler way: the winner does not certainly beat {esc(rival['name'], 80)}.", why)
 
 
 def _ceiling(story: Story) -> Iterator[Advice]:

@@ -29,13 +29,18 @@ def explained(values: Sequence[float], groups: Sequence[str]) -> float | None:
     size, sets = len(values), len(found)
     if sets < 2 or size - sets < 2:
         return None
-    mean = sum(values) / size
-    total = sum((value - mean) ** 2 for value in values)
-    within = sum(sum((v - sum(g) / len(g)) ** 2 for v in g) for g in found.values())
+    total = _spread(values)
+    within = sum(_spread(group) for group in found.values())
     noise = within / (size - sets)
     if not total:
         return None
     return min(1.0, max(0.0, (total - within - (sets - 1) * noise) / (total + noise)))
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The sum of squared distances from the mean."""
+    mean = sum(values) / len(values)
+    return sum((value - mean) ** 2 for value in values)
 
 
 def importance_section(story: Story) -> str:

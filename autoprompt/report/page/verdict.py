@@ -167,7 +167,7 @@ def _answers(story: Story) -> str:
     if story.detail is None:
         return ""
     ledger: Mapping[str, Any] = story.detail["ledger"]
-    total = sum(ledger.values())
+    total = sum(n for name, n in ledger.items() if name != "truncated")  # those are among the others as well
     tones = {"right": "good", "wrong": "bad"}
     rows = [
         (
