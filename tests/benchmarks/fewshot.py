@@ -7,7 +7,7 @@ The public sets run on all-MiniLM-L6-v2 (see tasks.py), the demo (`support`) on 
 method `effects` compares the options of fine-tuning, one at a time. Each method of each set and seed runs
 in a process of its own, one after the other, so that its seconds and its peak memory are its own. PYTHON
 is an interpreter that has setfit; without one the peer is left out. With --out, what an earlier call
-wrote there of other cells is kept. --quick takes one seed, the smaller sets, 500 test examples of each,
+wrote there of other cells is kept. --quick takes one seed, the smallest set, 500 test examples of it,
 and leaves the comparison of options out.
 """
 
@@ -37,7 +37,7 @@ from autoprompt.models import BUILTIN
 
 HERE = Path(__file__).parent
 SEEDS = (13, 21, 42, 87, 100)
-QUICK_SETS, QUICK_SEEDS, QUICK_TEST = ("support", "sst2", "trec"), (13,), 500
+QUICK_SETS, QUICK_SEEDS, QUICK_TEST = ("sst2",), (13,), 500
 OWN = {"ours": prompts_and_tuning, "tuning": tuning_alone, "effects": effects}
 METHODS = (*OWN, "setfit")
 EFFECTS = ("support", "sst2")  # the sets on which the options are compared
