@@ -183,7 +183,7 @@ def test_a_second_run_on_the_same_folder_is_refused_and_the_first_goes_on(
 ) -> None:
     results = shutil.copytree(halves["search"], tmp_path / "results")
     first = Run(space, results, Fault("StageStarted=search", wait=True))
-    while sum(event["event"] == "StageStarted" for event in first.events()) < 2:
+    while sum(event.get("stage") == "search" for event in first.events() if event["event"] == "StageStarted") < 2:
         assert first.runs()
     assert is_held(first.folder)
     refused_with(

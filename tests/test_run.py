@@ -284,9 +284,8 @@ def test_the_second_signal_stops_at_once_and_the_same_command_goes_on(
 ) -> None:
     space = written(tmp_path, llama_folder, topics_rows)
     process = begun(space, tmp_path)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM):  # two of a kind that wait at once would be one
         process.send_signal(number)
-        time.sleep(0.05)  # two of a kind that wait at once are one
     _, error = process.communicate(timeout=120)
     assert process.returncode == 143
     assert "The same command goes on from here" in error
