@@ -38,11 +38,17 @@ SPLITS = ("train", "dev", "test")
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled example; `number` is its place in the order in which its split is scored."""
+    """One labelled example; `number` is its place in the order in which its split is scored.
+
+    label: the target, as text. references: other texts that are right too, for targets that are written. aside:
+    columns that metrics may read and no prompt shows, such as the tests of a program.
+    """
 
     number: int
     fields: Mapping[str, str]
     label: str
+    references: tuple[str, ...] = ()
+    aside: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:
