@@ -10,13 +10,23 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from autoprompt.answer import ByLikeness
 from autoprompt.data import Example
 from autoprompt.engine import Request, choice_log_probabilities, reads_trees
 from autoprompt.errors import DataError, ModelError, PromptError
 from autoprompt.models import Family, LanguageModel
 from autoprompt.prompt import Prompt, Rendered
 
-__all__ = ["Lesson", "NumberLesson", "TextLesson", "micro_batches", "untaught"]
+__all__ = [
+    "Lesson",
+    "LikenessLesson",
+    "NumberLesson",
+    "OptionLesson",
+    "TextLesson",
+    "lesson_of",
+    "micro_batches",
+    "untaught",
+]
 
 _TARGET = "\ue0a3"  # a private-use character names the field that holds what is to be written
 
@@ -167,6 +177,54 @@ class NumberLesson(Lesson):
 
 
 @dataclass(frozen=True, eq=False)
+class OptionLesson(Lesson):
+    """One of the input's own options is right; inputs may have different numbers of them."""
+
+    def log_likelihoods(self, model: LanguageModel, part: Sequence[int]) -> Tensor:
+        """As `Lesson.log_likelihoods` (len(part), C), -inf where an input has fewer than C options."""
+        asked = self.asked(part)
+        width = max(len(request.choices) for request in self.requests)
+        sizes = [len(request.choices) for request in asked]
+        rows: list[Tensor] = [torch.empty(0)] * len(asked)
+        for size in sorted(set(sizes)):
+            members = [at for at, own in enumerate(sizes) if own == size]
+            alike = [asked[at] for at in members]
+            scores = self.predicted(choice_log_probabilities(model, alike, self.vectors, self.tree), alike)
+            padded = torch.nn.functional.pad(scores, (0, width - size), value=-math.inf)
+            for at, row in zip(members, padded, strict=True):
+                rows[at] = row
+        return torch.stack(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class LikenessLesson(Lesson):
+    """A cosine is to be told: the squared error of how alike two texts are (Reimers & Gurevych 2019, section 3).
+
+    targets: the cosines of the examples, between 0 and 1 where the numbers are within the answer's range. `gold` is
+    empty.
+    """
+
+    targets: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls, model: LanguageModel, prompt: Prompt, examples: Sequence[Example], vectors: Tensor | None = None
+    ) -> Self:
+        """As `Lesson.of`. Raises PromptError when the prompt is not answered by likeness."""
+        how = prompt.answer
+        if not isinstance(how, ByLikeness):
+            raise PromptError(f"The prompt is answered by {how.kind}, and a likeness is to be learned.")
+        read = _read(model, prompt, [dict(example.fields) for example in examples], vectors)
+        span = (how.high - how.low) or 1.0
+        targets = tuple((float(example.label) - how.low) / span for example in examples)
+        return cls(**{**read, "temperature": 1.0}, gold=(), targets=targets)
+
+    def judged(self, scores: Tensor, part: Sequence[int], smoothing: float = 0.0) -> Tensor:
+        """The squared error of each request (B,), in units of the range, from its cosines (B, 1)."""
+        return (scores[:, 0] - torch.tensor([self.targets[i] for i in part], device=scores.device)) ** 2
+
+
+@dataclass(frozen=True, eq=False)
 class TextLesson(Lesson):
     """A text is to be written in the answer's place, for models that write: a request's one choice.
 
@@ -196,6 +254,22 @@ class TextLesson(Lesson):
         return -scores[:, 0]
 
 
+_BY_KIND: dict[str, type[Lesson]] = {
+    "label": Lesson,
+    "option": OptionLesson,
+    "number": NumberLesson,
+    "likeness": LikenessLesson,
+    "text": TextLesson,
+}
+
+
+def lesson_of(
+    model: LanguageModel, prompt: Prompt, examples: Sequence[Example], vectors: Tensor | None = None
+) -> Lesson:
+    """What a prompt has to learn by the way it is answered; the arguments and errors of `Lesson.of`."""
+    return _BY_KIND[prompt.answer.kind].of(model, prompt, examples, vectors)
+
+
 def _read(
     model: LanguageModel,
     prompt: Prompt,
@@ -208,7 +282,9 @@ def _read(
         vectors = torch.from_numpy(prompt.soft.vectors.copy())
     empty = prompt.content_free() if prompt.calibration == "content_free" else []
     count = 0 if vectors is None else len(vectors)
-    encodings, _ = model.encode_fitting(lambda fields: render(prompt, fields), [*inputs, *empty], prompt.fields, count)
+    encodings, _ = model.encode_fitting(
+        lambda fields: render(prompt, fields), [*inputs, *empty], prompt.cut_fields, count
+    )
     requests = tuple(Request(e.context, e.choices, e.tail) for e in encodings)
     return {
         "requests": requests[: len(inputs)],
@@ -223,7 +299,10 @@ def _read(
 
 def _written(prompt: Prompt, fields: Mapping[str, str]) -> Rendered:
     """An example with the text that is to be written as its one answer."""
-    shown = prompt.render({name: text for name, text in fields.items() if name != _TARGET})
+    inputs = {name: text for name, text in fields.items() if name != _TARGET}
+    if prompt.answer.kind == "text":
+        return prompt.answered(inputs, fields[_TARGET])
+    shown = prompt.render(inputs)
     word = prompt.label_words[prompt.labels[0]]
     gap = shown.answers[0].removesuffix(word)
     return replace(shown, answers=(gap + fields[_TARGET],))

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from autoprompt.answer import Answer, ByLabel, ByLikeness, ByOption, ByText, answer_from, answer_to_dict
 from autoprompt.demonstrations import Demonstration, Retrieval
 from autoprompt.errors import ExportError, PromptError
 from autoprompt.template import compiled, quoted
@@ -38,6 +39,7 @@ Calibration = Literal["none", "content_free"]
 FORMAT = "autoprompt.prompt/1"
 
 # Private-use characters stand for the answer and for the soft vectors while a template renders.
+_BY_LABEL = ByLabel()
 _ANSWER, _VECTORS = "\ue0a1", "\ue0a2"
 VECTORS_FILE = "vectors.safetensors"  # beside prompt.json
 CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs without content of Zhao et al. 2021
@@ -60,8 +62,8 @@ class Rendered:
     """An example under a prompt, as text.
 
     context: everything before the answer. answers: what may follow, one string a label in the
-    prompt's order, leading spaces included. tail: what stands behind the answer (part of the
-    choice for models that write, context for models that fill masks). slot: the place in
+    prompt's order, leading spaces included; none where the answer is written. tail: what stands behind the
+    answer (part of the choice for models that write, context for models that fill masks). slot: the place in
     `context` where soft vectors go, or None.
     """
 
@@ -101,7 +103,8 @@ class Prompt:
     by the probabilities of inputs without content (Zhao et al. 2021). normalize: divide a label
     word's log-likelihood by its number of tokens. retrieval: demonstrations that differ by input,
     behind the fixed ones. temperature: what log-likelihoods are divided by; None is the model's own,
-    0.05 for sentence encoders, whose log-likelihoods are cosines, and 1 for all others.
+    0.05 for sentence encoders, whose log-likelihoods are cosines, and 1 for all others. answer: how it is
+    answered; label words are needed unless that is by text or likeness.
 
     >>> prompt = Prompt("{{ text }}\\nSentiment: {{ label }}", {"pos": "good", "neg": "bad"})
     >>> prompt.render({"text": "Loved it."})
@@ -121,12 +124,13 @@ class Prompt:
     soft: SoftPart | None = field(default=None)
     retrieval: Retrieval | None = None
     temperature: float | None = None
+    answer: Answer = _BY_LABEL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label_words", MappingProxyType(dict(self.label_words)))
         object.__setattr__(self, "demonstrations", tuple(self.demonstrations))
         compiled(self.template)
-        if len(self.label_words) < 2:
+        if len(self.label_words) < 2 and self.answer.kind not in ("text", "likeness"):
             raise PromptError(f"A prompt needs at least two label words; it has {dict(self.label_words)}.")
         if self.calibration not in get_args(Calibration):
             raise PromptError(
@@ -143,9 +147,17 @@ class Prompt:
             if word in by_word:
                 raise PromptError(f"The labels {by_word[word]!r} and {label!r} share the label word {word!r}.")
             by_word[word] = label
-        for shown in (*self.demonstrations, *(self.retrieval.pool if self.retrieval else ())):
-            if shown.label not in self.label_words:
-                raise PromptError(f"A demonstration has the label {shown.label!r}, which has no label word.")
+        if isinstance(self.answer, ByLikeness):
+            compiled(self.answer.other)
+        if self.calibration != "none" and self.answer.kind not in ("label", "number"):
+            raise PromptError(
+                f"The calibration is {self.calibration!r}, and the prompt is answered by {self.answer.kind}; only "
+                "answers by label words that all inputs share can be calibrated."
+            )
+        if self.answer.kind in ("label", "option"):
+            for shown in (*self.demonstrations, *(self.retrieval.pool if self.retrieval else ())):
+                if shown.label not in self.label_words:
+                    raise PromptError(f"A demonstration has the label {shown.label!r}, which has no label word.")
 
     @property
     def kind(self) -> Literal["discrete", "soft"]:
@@ -160,10 +172,10 @@ class Prompt:
     def _block(self, fields: Mapping[str, str]) -> tuple[str, str]:
         """One block, split at the answer."""
         template = compiled(self.template)
-        clean = {k: v.replace(_ANSWER, "\ufffd").replace(_VECTORS, "\ufffd") for k, v in fields.items()}
-        values = {**clean, "label": _ANSWER}
+        seen = self.answer.seen(self.label_words, fields)
+        values = {**{name: _unmarked(text) for name, text in seen.items()}, "label": _ANSWER}
         if "instruction" in template.names:
-            values["instruction"] = self.instruction.replace(_ANSWER, "\ufffd").replace(_VECTORS, "\ufffd")
+            values["instruction"] = _unmarked(self.instruction)
         before, found, after = template.render(values).partition(_ANSWER)
         if not found or _ANSWER in after:
             raise PromptError(f"The template {quoted(self.template)} must show {{{{ label }}}} exactly once.")
@@ -171,14 +183,25 @@ class Prompt:
 
     def render(self, fields: Mapping[str, str]) -> Rendered:
         """The example `fields` under this prompt. Raises PromptError when a field is missing."""
-        retrieved = () if self.retrieval is None else self.retrieval.nearest(fields)
-        return self._rendered(fields, list(map(self._shown, retrieved)))
+        return self._rendered(fields, self._retrieved(fields), self._candidates(fields))
+
+    def answered(self, fields: Mapping[str, str], label: str) -> Rendered:
+        """The same, with what the target `label` shows as its one answer. Raises as `render` does."""
+        return self._rendered(fields, self._retrieved(fields), [self.answer.shown(self.label_words, fields, label)])
+
+    def _candidates(self, fields: Mapping[str, str]) -> Sequence[str]:
+        if isinstance(self.answer, ByLikeness):
+            return [compiled(self.answer.other).render({name: _unmarked(text) for name, text in fields.items()})]
+        return self.answer.candidates(self.label_words, fields)
+
+    def _retrieved(self, fields: Mapping[str, str]) -> list[str]:
+        return [] if self.retrieval is None else list(map(self._shown, self.retrieval.nearest(fields)))
 
     def _shown(self, demonstration: Demonstration) -> str:
         before, after = self._block(demonstration.fields)
-        return before + self.label_words[demonstration.label] + after
+        return before + self.answer.shown(self.label_words, demonstration.fields, demonstration.label) + after
 
-    def _rendered(self, fields: Mapping[str, str], retrieved: Sequence[str]) -> Rendered:
+    def _rendered(self, fields: Mapping[str, str], retrieved: Sequence[str], answers: Sequence[str]) -> Rendered:
         parts = []
         if self.instruction and "instruction" not in compiled(self.template).names:
             parts.append(self.instruction)
@@ -191,12 +214,37 @@ class Prompt:
         slot = None
         if self.soft is not None:
             slot = {"start": 0, "example": min(len(head), len(context)), "answer": len(context)}[self.soft.position]
-        return Rendered(context, tuple(spaces + word for word in self.label_words.values()), tail, slot)
+        return Rendered(context, tuple(spaces + word for word in answers), tail, slot)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The input fields that the template shows, sorted."""
-        return tuple(sorted(compiled(self.template).names - {"label", "instruction"}))
+        names = compiled(self.template).names - {"label", "instruction"}
+        if isinstance(self.answer, ByLikeness):
+            names |= compiled(self.answer.other).names
+        return tuple(sorted(names))
+
+    @property
+    def cut_fields(self) -> tuple[str, ...]:
+        """The input fields that may be shortened to fit: not the options, of which one is the answer."""
+        kept = {self.answer.field} if isinstance(self.answer, ByOption) else set()
+        return tuple(name for name in self.fields if name not in kept)
+
+    @property
+    def gap(self) -> str:
+        """The spaces between what the template shows before the answer and the answer."""
+        return self._placeholders().answers[0].removesuffix("{label}")
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts that end a written answer: those that were given, else what the template has behind it, and the
+        separator of blocks."""
+        if not isinstance(self.answer, ByText):
+            return ()
+        if self.answer.stop:
+            return self.answer.stop
+        tail = compiled(self.template).tail
+        return tuple(dict.fromkeys(text for text in (tail, self.separator) if text.strip(" ")))
 
     def content_free(self) -> list[dict[str, str]]:
         """The inputs without content, for calibration: each field is "N/A", empty, "[MASK]" in turn."""
@@ -204,14 +252,16 @@ class Prompt:
 
     def placeholder_text(self) -> str:
         """The whole prompt as plain text, each input field as {field} and the answer as {label}."""
-        retrieved = [] if self.retrieval is None else [str(self.retrieval)]
-        shown = self._rendered({name: "{" + name + "}" for name in self.fields}, retrieved)
+        shown = self._placeholders()
         context = shown.context
         if shown.slot is not None and self.soft is not None:
             mark = f"<{len(self.soft.vectors)} soft vectors>"
             context = context[: shown.slot] + mark + context[shown.slot :]
-        gap = shown.answers[0][: len(shown.answers[0]) - len(self.label_words[self.labels[0]])]
-        return context + gap + "{label}" + shown.tail
+        return context + shown.answers[0] + shown.tail
+
+    def _placeholders(self) -> Rendered:
+        retrieved = [] if self.retrieval is None else [str(self.retrieval)]
+        return self._rendered({name: "{" + name + "}" for name in self.fields}, retrieved, ["{label}"])
 
     # -- identity and files --------------------------------------------------------------
 
@@ -234,6 +284,8 @@ class Prompt:
             "temperature": self.temperature,
             "separator": self.separator,
             "soft": soft,
+            # by a label is not written: prompts of earlier versions, and their fingerprints, are as they were
+            **({} if type(self.answer) is ByLabel else {"answer": answer_to_dict(self.answer)}),
         }
 
     @functools.cached_property
@@ -291,6 +343,7 @@ class Prompt:
                 soft=soft,
                 retrieval=Retrieval.from_dict(value["retrieval"]) if value.get("retrieval") else None,
                 temperature=value.get("temperature"),
+                answer=answer_from(value["answer"]) if "answer" in value else ByLabel(),
             )
             if strange := set(value) - set(prompt.to_dict()):
                 raise ExportError(f"The prompt has the part {min(strange)!r}, which this version does not know.")
@@ -318,6 +371,10 @@ class Prompt:
         if fingerprint and _fingerprint(value, vectors) != fingerprint:
             raise ExportError(f"{folder / 'prompt.json'} was changed since it was exported; its scores no longer hold.")
         return prompt
+
+
+def _unmarked(text: str) -> str:
+    return text.replace(_ANSWER, "\ufffd").replace(_VECTORS, "\ufffd")
 
 
 def _fingerprint(value: Mapping[str, Any], vectors: Array | None) -> str:

@@ -118,7 +118,15 @@ def run(
         scorer = _scorer(opened, folder.scores, config, metric, tell)
         scorer.engine.check = clock.check
         job = Job(
-            folder, config, base, splits, scorer, tell, clock, make_space(config, splits), load_writer(config, tell)
+            folder,
+            config,
+            base,
+            splits,
+            scorer,
+            tell,
+            clock,
+            make_space(config, base, splits),
+            load_writer(config, tell),
         )
         job = job.cleaned()
         read_material(job)  # what is wrong in its files is said before the search, not after

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprompt.answer import ByLikeness, ByText, number_text
 from autoprompt.data import Example
 from autoprompt.engine import Checked, Engine, Request, ScoreMemory
 from autoprompt.errors import ModelError
@@ -15,11 +17,13 @@ from autoprompt.metrics import Metric, Outcome
 from autoprompt.models import Encoding, LanguageModel
 from autoprompt.models.base import common_length
 from autoprompt.prompt import Prompt
+from autoprompt.written import Wrote, answered_encodings, texts_written
 
 __all__ = ["Score", "Scorer", "preview"]
 
 Floats = NDArray[np.float64]
 _Key = tuple[tuple[str, str], ...]  # an input's fields
+_TIE = 0.1  # of a text's margin, what the right text's likelihood can make
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,17 @@ class Score:
 
     value: the metric over all of them. outcome: targets and probabilities (N, C). margins (N,):
     log-likelihood of the right label minus that of the best other one, after normalization and
-    calibration.
+    calibration; of numbers 1/2 minus the squared error, in units of the range squared; of texts the metric's own
+    view of each example, in which how likely the right text is breaks ties. losses (N,): -log P(right label), natural;
+    of numbers that squared error, of texts the mean over the right text's tokens. cut (N,): whether what was written
+    ran out of tokens.
     """
 
     value: float
     outcome: Outcome
     margins: Floats
+    losses: Floats
+    cut: NDArray[np.bool_]
 
     @property
     def margin(self) -> float:
@@ -41,10 +50,7 @@ class Score:
 
     @property
     def loss(self) -> float:
-        """The mean of -log P(right label), natural."""
-        gold = [self.outcome.labels.index(target) for target in self.outcome.targets]
-        right = self.outcome.probabilities[np.arange(len(gold)), gold]
-        return float(-np.log(np.maximum(right, 1e-12)).mean())
+        return float(self.losses.mean())
 
 
 class Scorer:
@@ -78,6 +84,8 @@ class Scorer:
         self.engine = Engine(model, batch_tokens, memory=memory, other=other)
         self.truncated: set[object] = set()  # inputs that had to be shortened, by their fields
         self._known: dict[str, dict[_Key, tuple[Floats, int]]] = {}  # by fingerprint: likelihoods, and tokens
+        self._wrote: dict[str, dict[_Key, Wrote]] = {}
+        self._likely: dict[str, dict[tuple[_Key, str], float]] = {}  # mean log P of a right text's token
 
     @property
     def tokens(self) -> int:
@@ -89,17 +97,19 @@ class Scorer:
 
         Raises PromptError when a prompt cannot show an example, ModelError when the model fails.
         """
-        return [
-            self._score(likelihoods, examples, prompt)
-            for prompt, likelihoods in zip(prompts, self.log_likelihoods(prompts, examples), strict=True)
-        ]
+        self.read(prompts, examples)
+        return [self._score(prompt, examples) for prompt in prompts]
 
-    def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Floats]:
-        """For each prompt the label log-likelihoods (N, C), normalized, divided by the temperature and
-        calibrated as it says."""
+    def read(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> None:
+        """Do all of `score` that takes the model, so that it is remembered. Raises as `score` does."""
         failed = self._fill(prompts, examples)
         if failed:
             raise ModelError(self._failure(failed, examples))
+
+    def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Floats]:
+        """For each prompt the label log-likelihoods (N, C), normalized, divided by the temperature and
+        calibrated as it says; -inf where an input has fewer options."""
+        self.read(prompts, examples)
         return [self._calibrated(prompt, examples) for prompt in prompts]
 
     def unscored(self, prompt: Prompt, examples: Sequence[Example]) -> list[int]:
@@ -117,6 +127,14 @@ class Scorer:
 
     def _fill(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[_Key]:
         """Score what is not known yet, all in one grid; gives back the inputs for which the model returned NaN."""
+        failed = self._judge([prompt for prompt in prompts if prompt.answer.kind != "text"], examples)
+        for prompt in prompts:
+            if isinstance(prompt.answer, ByText):
+                failed += self._write(prompt, examples)
+        return failed
+
+    def _judge(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[_Key]:
+        """`_fill` for prompts whose candidate answers are known."""
         wanted: dict[str, tuple[Prompt, dict[_Key, dict[str, str]]]] = {}
         for prompt in prompts:
             known = self._known.setdefault(prompt.fingerprint, {})
@@ -141,6 +159,27 @@ class Scorer:
                     failed.append(key)
         return failed
 
+    def _write(self, prompt: Prompt, examples: Sequence[Example]) -> list[_Key]:
+        """`_fill` for a prompt whose answers are written: first how likely the right ones are, then the texts."""
+        vectors = _vectors(prompt)
+        likely = self._likely.setdefault(prompt.fingerprint, {})
+        new = {(e.key, e.label): e for e in examples if e.label and (e.key, e.label) not in likely}
+        encodings, shortened = answered_encodings(self.model, prompt, list(new.values()), _count(prompt))
+        self.truncated |= {list(new)[at][0] for at in shortened}
+        found = self.engine.attempt([Request(e.context, e.choices, e.tail, vectors) for e in encodings])
+        failed: list[_Key] = []
+        for (key, label), encoding, scores in zip(new, encodings, found, strict=True):
+            if np.isfinite(scores).all():
+                likely[key, label] = float(scores[0]) / max(1, len(encoding.choices[0]))
+            else:
+                failed.append(key)
+        wrote = self._wrote.setdefault(prompt.fingerprint, {})
+        missing = {e.key: dict(e.fields) for e in examples if e.key not in wrote and e.key not in failed}
+        if missing:
+            texts = texts_written(self.engine, prompt, self.encode(prompt, list(missing.values())), vectors)
+            wrote |= zip(missing, texts, strict=True)
+        return failed
+
     def _failure(self, failed: Sequence[_Key], examples: Sequence[Example]) -> str:
         """What to say of inputs without finite numbers; it names the first."""
         numbers = {example.key: example.number for example in examples}
@@ -153,10 +192,14 @@ class Scorer:
         """A request's label log-likelihoods (C,); a sentence encoder's cosine is no sum over tokens."""
         if prompt.normalize and self.model.family != "encoder":
             scores = scores / np.array([len(choice) for choice in request.choices])
-        return scores / (prompt.temperature or self.model.temperature)
+        if isinstance(prompt.answer, ByLikeness):
+            return scores  # a cosine is the answer itself
+        scores = scores / (prompt.temperature or self.model.temperature)
+        lacking = len(prompt.label_words) - len(scores)  # options that this input does not have
+        return np.concatenate([scores, np.full(lacking, -np.inf)]) if lacking else scores
 
     def _requests(self, prompt: Prompt, inputs: Sequence[dict[str, str]]) -> list[Request]:
-        vectors = None if prompt.soft is None else np.ascontiguousarray(prompt.soft.vectors, dtype=np.float32)
+        vectors = _vectors(prompt)
         encodings = self.encode(prompt, inputs)
         return [Request(e.context, e.choices, e.tail, vectors) for e in encodings]
 
@@ -165,9 +208,11 @@ class Scorer:
 
         Raises PromptError when the prompt cannot show one, ModelError when the tokenizer breaks on one.
         """
-        vectors = 0 if prompt.soft is None else len(prompt.soft.vectors)
+        room = prompt.answer.tokens if isinstance(prompt.answer, ByText) else 0
         try:
-            encodings, shortened = self.model.encode_fitting(prompt.render, inputs, prompt.fields, vectors)
+            encodings, shortened = self.model.encode_fitting(
+                prompt.render, inputs, prompt.cut_fields, _count(prompt), room
+            )
         except BaseException as error:  # a tokenizer in Rust that panics raises no Exception
             if type(error).__name__ != "PanicException":
                 raise
@@ -187,13 +232,45 @@ class Scorer:
         calibrated: Floats = rows - np.log(np.maximum(prior, 1e-12))
         return calibrated
 
-    def _score(self, likelihoods: Floats, examples: Sequence[Example], prompt: Prompt) -> Score:
-        outcome = Outcome(tuple(e.label for e in examples), _softmax(likelihoods), prompt.labels)
+    def _score(self, prompt: Prompt, examples: Sequence[Example]) -> Score:
+        kind = prompt.answer.kind
+        if kind == "text":
+            return self._of_texts(prompt, examples)
+        if kind in ("number", "likeness"):
+            return self._of_numbers(prompt, examples)
+        likelihoods = self._calibrated(prompt, examples)
+        outcome = _outcome(examples, _softmax(likelihoods), prompt.labels)
         gold = np.array([prompt.labels.index(e.label) for e in examples])
         rows = np.arange(len(gold))
         others = likelihoods.copy()
         others[rows, gold] = -np.inf
-        return Score(self.metric(outcome), outcome, likelihoods[rows, gold] - others.max(1))
+        losses = -np.log(np.maximum(outcome.probabilities[rows, gold], 1e-12))
+        margins = likelihoods[rows, gold] - others.max(1)
+        return Score(self.metric(outcome), outcome, margins, losses, np.zeros(len(gold), dtype=np.bool_))
+
+    def _of_numbers(self, prompt: Prompt, examples: Sequence[Example]) -> Score:
+        how, rows = prompt.answer, self._calibrated(prompt, examples)
+        if isinstance(how, ByLikeness):
+            probabilities, labels = np.empty((len(examples), 0)), tuple[str, ...]()
+            low, high = how.low, how.high
+            told = low + (high - low) * rows[:, 0]
+        else:
+            probabilities, labels = _softmax(rows), prompt.labels
+            values = np.array([float(label) for label in labels])
+            low, high = float(values.min()), float(values.max())
+            told = probabilities @ values
+        outcome = _outcome(examples, probabilities, labels, tuple(map(number_text, told.tolist())))
+        targets = np.array([float(e.label) for e in examples])
+        losses = ((told - targets) / ((high - low) or 1.0)) ** 2
+        return Score(self.metric(outcome), outcome, 0.5 - losses, losses, np.zeros(len(told), dtype=np.bool_))
+
+    def _of_texts(self, prompt: Prompt, examples: Sequence[Example]) -> Score:
+        wrote = [self._wrote[prompt.fingerprint][example.key] for example in examples]
+        outcome = _outcome(examples, np.empty((len(examples), 0)), (), tuple(one.answer for one in wrote))
+        likely = self._likely[prompt.fingerprint]
+        losses = -np.array([likely.get((e.key, e.label), 0.0) for e in examples], dtype=np.float64)
+        margins = self.metric.proxy(outcome) - 0.5 + _TIE * np.exp(-losses)
+        return Score(self.metric(outcome), outcome, margins, losses, np.array([not one.ended for one in wrote]))
 
     def work(self, prompt: Prompt, examples: Sequence[Example]) -> int:
         """Tokens that scoring examples takes which were scored, what the first two begin with counted once.
@@ -202,12 +279,16 @@ class Scorer:
         """
         first = [encoding.context for encoding in self.encode(prompt, [dict(e.fields) for e in examples[:2]])]
         shared = (len(examples) - 1) * common_length(first)
+        if isinstance(prompt.answer, ByText):
+            wrote = self._wrote[prompt.fingerprint]
+            return sum(wrote[example.key].length for example in examples) - shared
         known = self._known[prompt.fingerprint]
         return sum(known[example.key][1] for example in examples) - shared
 
     def forget(self, prompt: Prompt) -> None:
         """Let go of what this process remembers of a prompt; the engine's memory may still have it."""
-        self._known.pop(prompt.fingerprint, None)
+        for known in (self._known, self._wrote, self._likely):
+            known.pop(prompt.fingerprint, None)
 
     def using(self, model: LanguageModel) -> Scorer:
         """A scorer of another model, with the same metric and its own memory; tokens count together."""
@@ -221,6 +302,44 @@ def preview(fields: Mapping[str, str]) -> str:
     text = " ".join(" / ".join(text[:99] for text in fields.values()).split())
     text = "".join(c if c.isprintable() else "\ufffd" for c in text)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _outcome(
+    examples: Sequence[Example],
+    probabilities: Floats,
+    labels: tuple[str, ...],
+    answers: tuple[str | None, ...] | None = None,
+) -> Outcome:
+    """What was answered, beside what is right; references and rows alone where an example has them."""
+    references = tuple(e.references for e in examples) if any(e.references for e in examples) else ()
+    return Outcome(tuple(e.label for e in examples), probabilities, labels, answers, references, _Rows(examples))
+
+
+class _Rows(Sequence[Mapping[str, str]]):
+    """The columns of examples, put together only for a metric that asks."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    @overload
+    def __getitem__(self, at: int) -> Mapping[str, str]: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Mapping[str, str]]: ...
+    def __getitem__(self, at: int | slice) -> Mapping[str, str] | Sequence[Mapping[str, str]]:
+        if isinstance(at, slice):
+            return _Rows(self._examples[at])
+        return {**self._examples[at].fields, **self._examples[at].aside}
+
+
+def _vectors(prompt: Prompt) -> NDArray[np.float32] | None:
+    return None if prompt.soft is None else np.ascontiguousarray(prompt.soft.vectors, dtype=np.float32)
+
+
+def _count(prompt: Prompt) -> int:
+    return 0 if prompt.soft is None else len(prompt.soft.vectors)
 
 
 def _key(fields: Mapping[str, str]) -> _Key:

@@ -9,9 +9,10 @@ from typing import Any
 
 from autoprompt import events
 from autoprompt.clock import Clock, parse_until
-from autoprompt.config import Config
+from autoprompt.config import Config, answer_kind, answers_of, words_of
 from autoprompt.data import Splits
 from autoprompt.engine import ScoreMemory
+from autoprompt.errors import ModelError
 from autoprompt.finetune import require_tunable
 from autoprompt.models import LanguageModel, load_model, model_fingerprint
 from autoprompt.prompt import Prompt
@@ -30,12 +31,13 @@ __all__ = [
 ]
 
 
-def make_space(config: Config, splits: Splits) -> Space:
-    """The space of a config; the baseline's own parts are the first candidates."""
+def make_space(config: Config, base: Path, splits: Splits) -> Space:
+    """The space of a config, whose files lie in `base`; the baseline's own parts are the first candidates."""
     prompt, space = config.prompt, config.space
+    answers = answers_of(config.data, prompt, config.answer, base)
     baseline = Prompt(
-        prompt.template, {label: prompt.label_words[label] for label in splits.labels}, prompt.instruction, (),
-        prompt.calibration, prompt.normalize, prompt.separator, temperature=prompt.temperature,
+        prompt.template, words_of(config.data, prompt, splits.labels), prompt.instruction, (),
+        prompt.calibration, prompt.normalize, prompt.separator, temperature=prompt.temperature, answer=answers[0],
     )  # fmt: skip
     words = {
         label: _distinct([word, *space.label_words.get(label, [])]) for label, word in baseline.label_words.items()
@@ -48,6 +50,7 @@ def make_space(config: Config, splits: Splits) -> Space:
         label_words=words,
         calibrations=_distinct([prompt.calibration, *space.calibration]),
         temperatures=_distinct([prompt.temperature, *space.temperatures]),
+        answers=answers,
         demonstrations=DemonstrationSpace(shown.most, shown.draws, shown.orders, _distinct(shown.selection))
         if shown
         else DemonstrationSpace(0),
@@ -96,11 +99,26 @@ def load_task_model(config: Config, tell: events.Listener) -> LanguageModel:
         options.revision,
         options.offline,
     )
+    _require_answers(model, answer_kind(config.data, config.prompt, config.answer))
     if config.finetune.method != "none":
         require_tunable(model)
     dtype = str(model.dtype).removeprefix("torch.")
     tell(events.ModelLoaded(options.name, model.family, str(model.device), dtype, model.parameters))
     return model
+
+
+def _require_answers(model: LanguageModel, kind: str) -> None:
+    """Raise ModelError when a model cannot answer so."""
+    if kind == "text" and model.family not in ("causal", "seq2seq"):
+        raise ModelError(
+            f"The model {model.name!r} is {model.family}, and answers are to be written: only causal and seq2seq "
+            "models write. Use one of those, or another data.target."
+        )
+    if kind == "likeness" and model.family != "encoder":
+        raise ModelError(
+            f"The model {model.name!r} is {model.family}, and answer.compare asks how alike two texts are: only "
+            "sentence encoders tell. Use one of those, or give prompt.label_words for numbers to answer between."
+        )
 
 
 def load_writer(config: Config, tell: events.Listener) -> LanguageModel | None:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
+from autoprompt.answer import Answer
 from autoprompt.data import Example
 from autoprompt.demonstrations import Demonstration, Retrieval, Selection
 from autoprompt.errors import PromptError
@@ -134,6 +135,7 @@ class Space:
     label_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     calibrations: tuple[Literal["none", "content_free"], ...] = ()
     temperatures: tuple[float | None, ...] = ()
+    answers: tuple[Answer, ...] = ()
     demonstrations: DemonstrationSpace = DemonstrationSpace(most=0)
     pool: tuple[Example, ...] = ()
     soft: SoftSpace | None = None
@@ -162,6 +164,7 @@ class Space:
             label_words=words,
             calibration=self._pick(trial, "calibration", self.calibrations or (self.baseline.calibration,)),
             temperature=self._pick(trial, "temperature", self.temperatures or (self.baseline.temperature,)),
+            answer=self._pick(trial, "answer", self.answers or (self.baseline.answer,)),
             **self._demonstrations(trial),
         )
 
@@ -220,6 +223,7 @@ class Space:
         counts = {f"words.{label}": len(self.label_words.get(label) or ("",)) for label in self.baseline.label_words}
         counts |= {"template": len(self.templates), "instruction": len(self.instructions)}
         counts |= {"calibration": len(self.calibrations), "temperature": len(self.temperatures)}
+        counts |= {"answer": len(self.answers)}
         if options.most:
             counts |= {"demonstrations": options.most + 1, "selection": len(options.selections)}
         if options.most and "drawn" in options.selections:

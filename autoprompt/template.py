@@ -7,6 +7,7 @@ that it is given and nothing else, and renders the same text every time.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from autoprompt.sandbox import Charging, Sandbox, with_budget
 
 __all__ = ["Template", "compiled", "quoted"]
 
+_ANSWER = re.compile(r"\{\{-?\s*label\b[^}]*\}\}")
 LONGEST = 100_000  # characters of a template
 _NODES = 2000  # of its tree
 _STATEMENTS = (
@@ -54,6 +56,12 @@ class Template:
     source: str
     names: frozenset[str]
     _jinja: jinja2.Template
+
+    @property
+    def tail(self) -> str:
+        """The fixed text behind the answer's place, as far as the next tag; empty where it has none."""
+        behind = _ANSWER.split(self.source)[-1] if _ANSWER.search(self.source) else ""
+        return re.split(r"\{\{|\{%|\{#", behind)[0]
 
     def render(self, values: Mapping[str, str]) -> str:
         """The text with `values` in their places. Raises PromptError when it cannot be made, or costs too much."""

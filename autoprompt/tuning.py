@@ -21,7 +21,7 @@ from torch import Tensor
 from autoprompt.data import Example
 from autoprompt.engine.batches import Budget
 from autoprompt.errors import ModelError, PromptError
-from autoprompt.lesson import Lesson, untaught
+from autoprompt.lesson import Lesson, lesson_of, untaught
 from autoprompt.models import Encoding, LanguageModel
 from autoprompt.prompt import Prompt, SoftPart
 from autoprompt.soft import Array, seed_of
@@ -117,7 +117,7 @@ def tune_vectors(
     """
     start = _start(model, prompt)
     vectors = start.clone().requires_grad_()
-    lesson = Lesson.of(model, prompt, untaught(prompt, examples), vectors)
+    lesson = lesson_of(model, prompt, untaught(prompt, examples), vectors)
     writer = _Writer(start, _deviation(model), options.reparameterization, seed_of(seed, "tuning weights"))
     optimizer = torch.optim.AdamW(writer.groups(options), lr=options.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate)

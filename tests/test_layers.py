@@ -18,16 +18,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "autoprompt"
 
 FLOORS = {
-    10: {"cli"},
-    9: {"run", "checkup", "preview", "worker", "predict", "check", "notify"},
-    8: {"stages"},
-    7: {"crew", "explain", "setting", "plan"},
-    6: {"study", "config", "doctor", "finetune"},
-    5: {"quarantine", "racing", "samplers", "propose", "tuning", "export", "verdict"},
-    4: {"scorer", "space", "lesson"},
+    11: {"cli"},
+    10: {"run", "checkup", "preview", "worker", "predict", "check", "notify"},
+    9: {"stages"},
+    8: {"crew", "explain", "setting", "plan"},
+    7: {"study", "config", "doctor", "finetune"},
+    6: {"quarantine", "racing", "samplers", "propose", "tuning", "export", "verdict"},
+    5: {"scorer", "space", "lesson"},
+    4: {"written"},
     3: {"engine", "prompt", "report"},
     2: {"clock", "template", "models", "data", "demonstrations", "metrics", "results", "display"},
-    1: {"sandbox", "wording", "soft", "errors", "events", "retrieval", "store", "evidence"},
+    1: {"answer", "sandbox", "wording", "soft", "errors", "events", "retrieval", "store", "evidence"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

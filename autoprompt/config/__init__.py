@@ -1,6 +1,18 @@
 """One TOML file, read whole and checked whole: all problems at once, each with its cure."""
 
+from autoprompt.config.answering import answer_kind, answers_of, words_of
 from autoprompt.config.reading import data_options, read_config, read_task, require_words
 from autoprompt.config.sections import Config, FinetuneSection, StudySection
 
-__all__ = ["Config", "FinetuneSection", "StudySection", "data_options", "read_config", "read_task", "require_words"]
+__all__ = [
+    "Config",
+    "FinetuneSection",
+    "StudySection",
+    "answer_kind",
+    "answers_of",
+    "data_options",
+    "read_config",
+    "read_task",
+    "require_words",
+    "words_of",
+]

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from autoprompt.clock import parse_until
+from autoprompt.config.answering import answer_problems, shown_fields
 from autoprompt.config.sections import (
+    AnswerSection,
     BudgetSection,
     Config,
     DataSection,
@@ -35,7 +37,8 @@ def meaning(config: Config, folder: Path) -> list[str]:
     return [
         *_model_problems(config.model),
         *_data_problems(config.data, folder),
-        *_prompt_problems(config.prompt, config.space, config.data.fields),
+        *_prompt_problems(config.prompt, config.space, shown_fields(config.data)),
+        *answer_problems(config.data, config.prompt, config.answer, folder),
         *_metric_problems(config.metric, list(config.prompt.label_words), folder, config.metric_seconds),
         *_finetune_problems(config.finetune, config.model, folder),
         *_study_problems(config.study),
@@ -50,8 +53,11 @@ def meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
     prompt, space = _section(PromptSection, values.get("prompt")), _section(SpaceSection, values.get("space", {}))
     if data is not None:
         problems += _data_problems(data, folder)
+    answer = _section(AnswerSection, values.get("answer", {}))
     if data is not None and prompt is not None and space is not None:
-        problems += _prompt_problems(prompt, space, data.fields)
+        problems += _prompt_problems(prompt, space, shown_fields(data))
+    if data is not None and prompt is not None and answer is not None:
+        problems += answer_problems(data, prompt, answer, folder)
     if isinstance(values.get("metric", "accuracy"), str) and prompt is not None:
         problems += _metric_problems(values.get("metric", "accuracy"), list(prompt.label_words), folder)
     finetune = _section(FinetuneSection, values.get("finetune", {}))
@@ -145,8 +151,6 @@ def _prompt_problems(prompt: PromptSection, space: SpaceSection, fields: Sequenc
         except AutopromptError as error:
             problems.append(f"{key}: {error}")
     own, more = prompt.label_words, space.label_words
-    if len(own) < 2:
-        problems.append(f"prompt.label_words has {len(own)} labels; it needs a word for each of at least two.")
     owner: dict[str, str] = {}
     for label in {**own, **more}:
         if label not in own:

@@ -116,7 +116,9 @@ def read_task(
 
 
 def require_words(config: Config, labels: Sequence[str]) -> None:
-    """Raise DataError when a label of the data has no word."""
+    """Raise DataError when a label of the data has no word, and needs one."""
+    if config.data.target != "label":
+        return
     missing = [label for label in labels if label not in config.prompt.label_words]
     if missing:
         raise DataError(

@@ -10,6 +10,7 @@ from autoprompt.demonstrations import Selection
 from autoprompt.prompt import Position
 
 __all__ = [
+    "AnswerSection",
     "BudgetSection",
     "Config",
     "DataSection",
@@ -79,11 +80,26 @@ class PromptSection(_Section):
 
     template: Text
     instruction: str = ""
-    label_words: dict[str, Text]
+    label_words: dict[str, Text] = {}  # of each label; numbers between which answers lie; none where they are written
     separator: Text = "\n\n"
     normalize: bool = False
     calibration: Literal["none", "content_free"] = "none"
     temperature: Temperature | None = None  # of log-likelihoods; None: 1, and 0.05 for sentence encoders
+
+
+class AnswerSection(_Section):
+    """[answer]: how a prompt is answered, where that is not by one of the label words."""
+
+    tokens: Count | None = None  # the most to write
+    stop: list[Text] = []  # texts that end an answer
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # 0 writes the likeliest text
+    samples: Annotated[int, Field(ge=1, le=256)] = 1
+    pattern: Text | None = None  # a regular expression that answers have to match
+    form: Text | None = None  # a file with a JSON schema that they have to match
+    read: Text | None = None  # what of a written text is the answer
+    style: Annotated[list[Literal["letters", "texts"]], Field(min_length=1)] = ["letters"]  # of options; searched
+    compare: Text | None = None  # a template: the answer is how alike a sentence encoder finds it and the input
+    scale: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.0, 1.0]  # what no and full likeness mean
 
 
 class DemonstrationsSection(_Section):
@@ -240,6 +256,7 @@ class Config(_Section):
     model: ModelSection = ModelSection()
     data: DataSection
     prompt: PromptSection
+    answer: AnswerSection = AnswerSection()
     space: SpaceSection = SpaceSection()
     study: StudySection = StudySection()
     budget: BudgetSection = BudgetSection()

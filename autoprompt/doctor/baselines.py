@@ -34,7 +34,7 @@ _DRAWS = 5
 _SHOWN = 100  # characters of a prompt's part
 _FIRST, _WHOLE = 32, 3  # examples of the first look at starting prompts, and prompts that see all
 
-Answering = Callable[[Scorer, Sequence[Example]], Floats]
+Answering = Callable[[Scorer, Sequence[Example]], Outcome]
 _Scored = tuple[Prompt, Score]
 
 
@@ -43,7 +43,7 @@ class Baseline:
     """An answer that a search must beat.
 
     value: the metric on dev. predictions: the outcome there. prompt: None where none answers. text: what it is, in
-    a few words. tokens: what scoring it takes, when nothing is remembered. answering: its probabilities (N, C).
+    a few words. tokens: what scoring it takes, when nothing is remembered. answering: its outcome on examples.
     """
 
     name: str
@@ -56,8 +56,7 @@ class Baseline:
 
     def outcome_on(self, scorer: Scorer, examples: Sequence[Example]) -> Outcome:
         """What it answers on other examples, such as the locked test when it is open. Raises as scoring does."""
-        targets = tuple(example.label for example in examples)
-        return Outcome(targets, self.answering(scorer, examples), self.predictions.labels)
+        return self.answering(scorer, examples)
 
     def event(self) -> BaselineScored:
         return BaselineScored(self.name, self.value, self.text)
@@ -91,7 +90,8 @@ def automatic_baselines(
     embeddings: what others have read already.
     """
     task = _Task(scorer, space, train, dev, seed, embeddings or Embeddings(scorer, space.baseline))
-    made = (_MAKERS[name](task) for name in BASELINES if name in names)
+    kind = space.baseline.answer.kind
+    made = (_MAKERS[name](task) for name in BASELINES if name in names and kind in _KINDS.get(name, (kind,)))
     return [baseline for baseline in made if baseline is not None]
 
 
@@ -103,10 +103,15 @@ def strongest(baselines: Sequence[Baseline], metric: Metric) -> Baseline | None:
 # -- without a prompt ------------------------------------------------------------------------
 
 
-def _answered(task: _Task, name: str, answering: Answering, text: str, tokens: int = 0) -> Baseline:
-    targets = tuple(example.label for example in task.dev)
-    outcome = Outcome(targets, answering(task.scorer, task.dev), task.space.baseline.labels)
-    return Baseline(name, task.scorer.metric(outcome), outcome, answering, None, text, tokens)
+def _answered(task: _Task, name: str, probable: Callable[[Sequence[Example]], Floats], text: str) -> Baseline:
+    """probable: the labels' probabilities (N, C) of examples."""
+    labels = task.space.baseline.labels
+
+    def answering(scorer: Scorer, examples: Sequence[Example]) -> Outcome:
+        return Outcome(tuple(example.label for example in examples), probable(examples), labels)
+
+    outcome = answering(task.scorer, task.dev)
+    return Baseline(name, task.scorer.metric(outcome), outcome, answering, None, text)
 
 
 def _majority(task: _Task) -> Baseline:
@@ -114,10 +119,10 @@ def _majority(task: _Task) -> Baseline:
     labels, counts = task.space.baseline.labels, Counter(example.label for example in task.train)
     shares = np.array([counts[label] for label in labels], dtype=float) / max(1, len(task.train))
 
-    def answering(scorer: Scorer, examples: Sequence[Example]) -> Floats:
+    def probable(examples: Sequence[Example]) -> Floats:
         return np.tile(shares, (len(examples), 1))
 
-    return _answered(task, "majority class", answering, f"always {labels[int(shares.argmax())]!r}")
+    return _answered(task, "majority class", probable, f"always {labels[int(shares.argmax())]!r}")
 
 
 def _probe(task: _Task) -> Baseline | None:
@@ -130,11 +135,11 @@ def _probe(task: _Task) -> Baseline | None:
     rows = embeddings.of(shown)
     probe = Probe.of(rows, gold, len(labels), seed_of(task.seed, "linear probe"))
 
-    def answering(scorer: Scorer, examples: Sequence[Example]) -> Floats:
+    def probable(examples: Sequence[Example]) -> Floats:
         return probe.probabilities(embeddings.of(examples))
 
     text = f"logistic regression on {rows.shape[1]} numbers of each of {len(shown)} training texts"
-    return replace(_answered(task, "linear probe", answering, text), tokens=embeddings.tokens)
+    return replace(_answered(task, "linear probe", probable, text), tokens=embeddings.tokens)
 
 
 # -- prompts ---------------------------------------------------------------------------------
@@ -143,8 +148,8 @@ def _probe(task: _Task) -> Baseline | None:
 def _scored(task: _Task, name: str, found: _Scored, text: str, tokens: int = 0) -> Baseline:
     prompt, score = found
 
-    def answering(scorer: Scorer, examples: Sequence[Example]) -> Floats:
-        return scorer.score([prompt], examples)[0].outcome.probabilities
+    def answering(scorer: Scorer, examples: Sequence[Example]) -> Outcome:
+        return scorer.score([prompt], examples)[0].outcome
 
     tokens = tokens or task.scorer.work(prompt, task.dev)
     return Baseline(name, score.value, score.outcome, answering, prompt, text, tokens)
@@ -249,6 +254,14 @@ def _fitting(task: _Task, make: Callable[[Space, int], list[Prompt]]) -> tuple[l
     return [], 0
 
 
+# how a prompt is answered, where that decides whether there is a baseline
+_KINDS = {
+    "majority class": ("label", "option"),
+    "random demonstrations": ("label", "option", "number", "text"),
+    "nearest demonstrations": ("label", "option", "number", "text"),
+    "calibrated": ("label", "number"),
+    "linear probe": ("label",),
+}
 _MAKERS: dict[str, Callable[[_Task], Baseline | None]] = {
     "majority class": _majority,
     "best starting prompt": _starting,

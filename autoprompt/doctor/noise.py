@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from autoprompt.errors import ModelError
 from autoprompt.events import Finding
 from autoprompt.metrics import Outcome
 from autoprompt.prompt import Prompt
-from autoprompt.scorer import Scorer
+from autoprompt.scorer import Score, Scorer
 from autoprompt.soft import seed_of
 
 __all__ = ["noise_floor"]
@@ -26,6 +26,8 @@ __all__ = ["noise_floor"]
 _MOST = 256  # examples that are computed again, those nearest to another answer first
 _ROWS = 256  # where each label of each is a row of its own: without what they share they take far longer
 _FLIPPED = 16  # of them that are tried with the other answer
+_ANSWERED = 64  # of answers that are no labels
+_ROUNDING = 1e-3
 _KERNELS = ("sdpa", "eager")
 
 
@@ -51,8 +53,13 @@ def noise_floor(scorer: Scorer, prompt: Prompt, examples: Sequence[Example], see
     predictions and those "near" to it; "examples", and how many are computed "again"; "ways" by name with each
     one's "value", "difference" and "changed"; "failed", ways and why; "tokens".
 
+    Where answers are texts, numbers or options, the first 64 examples are answered again, and "log_probability" is how
+    far margins lie apart.
+
     Raises ModelError when the model returns NaN in the usual way, MetricError when the metric fails.
     """
+    if prompt.answer.kind != "label":
+        return _answered_again(scorer, prompt, examples[:_ANSWERED], seed)
     usual = scorer.log_likelihoods([prompt], examples)[0]
     nearest = _gaps(usual).argsort(kind="stable")[:_MOST]
     before, found, failed = scorer.tokens, dict[str, Floats](), dict[str, str]()
@@ -68,6 +75,59 @@ def noise_floor(scorer: Scorer, prompt: Prompt, examples: Sequence[Example], see
     details = _compared(scorer, [example.label for example in examples], prompt.labels, usual, found)
     details |= {"again": len(nearest), "failed": failed, "tokens": scorer.tokens - before}
     return Finding("noise", "warning" if details["changed"] or failed else "fine", _message(details), details)
+
+
+def _answered_again(scorer: Scorer, prompt: Prompt, examples: Sequence[Example], seed: int) -> Finding:
+    """The noise floor of answers that are no labels, from what they are in each way."""
+    [usual] = scorer.score([prompt], examples)
+    before, failed = scorer.tokens, dict[str, str]()
+    values, changed, ways = [usual.value], set[int](), dict[str, dict[str, float]]()
+    for way in _ways(scorer):
+        try:
+            other = _scored(scorer, prompt, examples, way, seed)
+        except ModelError as error:
+            failed[way.name] = str(error)
+            continue
+        pairs = zip(usual.outcome.predictions, other.outcome.predictions, strict=True)
+        turned = {at for at, (a, b) in enumerate(pairs) if _apart(a, b)}
+        changed |= turned
+        values.append(other.value)
+        far = float(np.abs(other.margins - usual.margins).max(initial=0.0))
+        ways[way.name] = {"value": other.value, "difference": far, "changed": len(turned)}
+    low, high = min(values), max(values)
+    details: dict[str, Any] = {
+        "floor": high - low,
+        "low": low,
+        "high": high,
+        "log_probability": max((way["difference"] for way in ways.values()), default=0.0),
+        "changed": len(changed),
+        "near": 0,
+        "examples": len(examples),
+        "ways": ways,
+        "again": len(examples),
+        "failed": failed,
+        "tokens": scorer.tokens - before,
+    }
+    return Finding("noise", "warning" if changed or failed else "fine", _message(details), details)
+
+
+def _apart(one: str, other: str) -> bool:
+    """Whether two answers differ by more than rounding, where both are numbers."""
+    try:
+        return abs(float(one) - float(other)) > _ROUNDING * max(1.0, abs(float(one)))
+    except ValueError:
+        return one != other
+
+
+def _scored(scorer: Scorer, prompt: Prompt, examples: Sequence[Example], way: _Way, seed: int) -> Score:
+    """The score of examples in one way, in their own order."""
+    order = list(range(len(examples)))
+    if way.shuffled:
+        random.Random(seed_of(seed, "noise", way.name)).shuffle(order)
+    with _other(scorer, way) as other:
+        other.read([prompt], [examples[at] for at in order])
+        [score] = other.score([prompt], examples)  # what was read is remembered
+    return score
 
 
 def _compared(
@@ -119,15 +179,22 @@ def _computed(scorer: Scorer, prompt: Prompt, examples: Sequence[Example], way: 
     order = list(range(len(examples)))
     if way.shuffled:
         random.Random(seed_of(seed, "noise", way.name)).shuffle(order)
+    with _other(scorer, way) as other:
+        rows = other.log_likelihoods([prompt], [examples[at] for at in order])[0]
+    return np.asarray(rows[np.argsort(order)])
+
+
+@contextmanager
+def _other(scorer: Scorer, way: _Way) -> Iterator[Scorer]:
+    """A scorer that computes in one way and remembers nothing; its tokens count."""
     other = scorer.using(scorer.model)
     other.engine = Engine(scorer.model, way.batch_tokens, way.share, other=scorer.engine.other)
     other.engine.check = scorer.engine.check
     try:
         with _kernel(scorer.model.network, way.kernel):
-            rows = other.log_likelihoods([prompt], [examples[at] for at in order])[0]
+            yield other
     finally:
         scorer.engine.count(other.tokens)
-    return np.asarray(rows[np.argsort(order)])
 
 
 def _kernel(network: Any, name: str) -> AbstractContextManager[None]:

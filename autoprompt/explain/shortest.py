@@ -180,7 +180,12 @@ def _reach(metric: Metric, score: Score) -> float:
     outcome = score.outcome
     reach = np.ptp(per_example(metric, outcome))
     if reach == 0:
-        turned = replace(outcome, probabilities=np.roll(outcome.probabilities, 1, axis=1))
+        said = outcome.answers
+        turned = replace(
+            outcome,
+            probabilities=np.roll(outcome.probabilities, 1, axis=1),
+            answers=said and (*said[1:], said[0]),  # each one's is another's
+        )
         reach = np.ptp(np.concatenate([per_example(metric, one) for one in (outcome, turned)]))
     return float(reach)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from autoprompt.answer import ByLikeness, ByOption, ByText
 from autoprompt.models.encoder import EncoderModel
 from autoprompt.prompt import Prompt
 from autoprompt.wording import fenced, inline
@@ -12,6 +13,14 @@ from autoprompt.wording import fenced, inline
 __all__ = ["Trained", "card"]
 
 _CLASSES = {"causal": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM", "masked": "AutoModelForMaskedLM"}
+_READ = {
+    "text": "all, without space around it, is the answer.",
+    "line": "the first line is the answer.",
+    "number": "the last number, or that behind the last `####`, `answer is` or `=`, is the answer.",
+    "labels": "the words, between commas, are the answers.",
+    "json": "the JSON value is the answer.",
+    "code": "the program is the answer.",
+}
 _TEMPERATURES = {"encoder": EncoderModel.temperature}  # of a prompt that names none; 1 for the other families
 
 
@@ -52,6 +61,12 @@ def card(prompt: Prompt, model: str, family: str, scores: Mapping[str, float], t
 
 def _answering(prompt: Prompt, family: str) -> str:
     words = inline(", ".join(repr(word) for word in prompt.label_words.values()))
+    if isinstance(prompt.answer, ByText):
+        return f"the model writes the answer, at most {prompt.answer.tokens} tokens, in place of {{label}}."
+    if isinstance(prompt.answer, ByLikeness):
+        return f"the answer is how alike it and {inline(repr(prompt.answer.other))} are, and {{label}} is left out."
+    if isinstance(prompt.answer, ByOption) and prompt.answer.style == "texts":
+        return "the model writes one of the input's options in place of {label}."
     if family == "encoder":
         return f"the answer is the nearest of {words}, and {{label}} is left out."
     return f"the model writes one of {words} in place of {{label}}."
@@ -70,7 +85,21 @@ def _program(prompt: Prompt, model: str, family: str, trained: Trained) -> str:
     lines += _parts(prompt, trained)
     cut = '.read().rstrip("\\n").split("{label}")[0].replace("{text}", "...")'
     lines.append(f'prompt = open("{trained.prompt}prompt.txt"){cut}')
+    if isinstance(prompt.answer, ByText) and prompt.soft is None:
+        lines += _writing(prompt.answer, prompt.stops, family)
     return "\n".join(lines)
+
+
+def _writing(how: ByText, stops: tuple[str, ...], family: str) -> list[str]:
+    """Lines that write an answer."""
+    drawn = f", do_sample=True, temperature={how.temperature:g}" if how.temperature else ", do_sample=False"
+    ends = f", stop_strings={list(stops)!r}, tokenizer=tokenizer" if stops else ""
+    start = "" if family == "seq2seq" else '[inputs["input_ids"].shape[1]:]'
+    return [
+        'inputs = tokenizer(prompt.rstrip(" "), return_tensors="pt")',
+        f"found = model.generate(**inputs, max_new_tokens={how.tokens}{drawn}{ends})",
+        f"print(tokenizer.decode(found[0]{start}, skip_special_tokens=True))",
+    ]
 
 
 def _parts(prompt: Prompt, trained: Trained) -> list[str]:
@@ -94,6 +123,14 @@ def _embedding(prompt: Prompt, model: str, trained: Trained) -> list[str]:
             'model[0].auto_model = PeftModel.from_pretrained(model[0].auto_model, "adapter")',
         ]
     lines += _parts(prompt, trained)
+    if isinstance(prompt.answer, ByLikeness):
+        return [
+            *lines,
+            f'text = re.sub(" *{{label}}", "", open("{trained.prompt}prompt.txt").read()).strip()',
+            f"other = {prompt.answer.other!r}  # both with the input's fields put in",
+            "cosine = model.similarity(model.encode([text]), model.encode([other]))[0, 0].item()",
+            f"print({prompt.answer.low!r} + {prompt.answer.high - prompt.answer.low!r} * cosine)",
+        ]
     lines += [
         f'words = json.load(open("{trained.prompt}prompt.json"))["label_words"]',
         f'text = re.sub(" *{{label}}", "", open("{trained.prompt}prompt.txt").read())',
@@ -155,19 +192,39 @@ def _reading(prompt: Prompt, family: str, trained: Trained) -> str:
         "masked": "Put one mask per token of the label word at {label}, and sum the log-probabilities at the masks.",
         "encoder": "Embed the prompt and the label words; the label word with the highest cosine is the answer.",
     }
-    if trained.labels:
+    if isinstance(prompt.answer, ByText):
+        notes.append(_read(prompt.answer, prompt.stops))
+    elif isinstance(prompt.answer, ByLikeness):
+        notes.append("Embed the prompt and the other text; the cosine, on the scale above, is the answer.")
+    elif trained.labels:
         notes.append(
             "Embed the prompt; the label whose vector has the highest product with it, its bias added, is the answer."
         )
     else:
         notes.append(how[family])
+    if isinstance(prompt.answer, ByOption):
+        notes.append(
+            f"The options stand one a line in the field {inline(repr(prompt.answer.field))}; "
+            "prompt.json says under `answer` how they are shown."
+        )
+    if prompt.answer.kind == "number":
+        notes.append("The answer is the mean of the labels' numbers, weighted by the probabilities of their words.")
     if prompt.normalize and family != "encoder":
         notes.append("Divide each sum by the word's number of tokens.")
     temperature = prompt.temperature or _TEMPERATURES.get(family, 1.0)
-    if temperature != 1:
+    if temperature != 1 and prompt.answer.kind in ("label", "option", "number"):
         notes.append(f"Divide by the temperature, {temperature:g}, before the softmax that gives probabilities.")
     if prompt.calibration == "content_free":
         notes.append(
             "Divide the probabilities by their mean over the inputs 'N/A', '' and '[MASK]' (contextual calibration)."
         )
     return "## Reading the answer\n\n" + " ".join(notes)
+
+
+def _read(how: ByText, stops: tuple[str, ...]) -> str:
+    """How a written answer is read."""
+    ends = f" Cut it before the first of {inline(', '.join(map(repr, stops)))}." if stops else ""
+    form = f" It matches {inline(repr(how.form[1]))}." if how.form is not None else ""
+    return f"Let the model write at most {how.tokens} tokens.{ends}{form} Of that text {_READ.get(how.read, '')}" + (
+        "" if how.read in _READ else f"what {inline(repr(how.read))} finds is the answer."
+    )

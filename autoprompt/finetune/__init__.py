@@ -15,7 +15,7 @@ stands in `record` and `checkpoints`, and what comes out in `tuned`.
 'lora'
 """
 
-from autoprompt.finetune.options import FinetuneOptions, Target, recommended
+from autoprompt.finetune.options import FinetuneOptions, Target, recommended, target_of_kind
 from autoprompt.finetune.training import finetune
 from autoprompt.finetune.tuned import ADAPTER_FILES, Tuned, load_tuned
 from autoprompt.finetune.weights import require_tunable
@@ -29,4 +29,5 @@ __all__ = [
     "load_tuned",
     "recommended",
     "require_tunable",
+    "target_of_kind",
 ]

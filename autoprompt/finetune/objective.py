@@ -16,7 +16,7 @@ from autoprompt.errors import ModelError
 from autoprompt.finetune.course import Reading
 from autoprompt.finetune.options import FinetuneOptions, Target
 from autoprompt.finetune.weights import Pupil
-from autoprompt.lesson import Lesson, NumberLesson, TextLesson, micro_batches
+from autoprompt.lesson import Lesson, LikenessLesson, NumberLesson, OptionLesson, TextLesson, micro_batches
 from autoprompt.prompt import Prompt
 from autoprompt.soft import seed_of
 
@@ -24,7 +24,13 @@ __all__ = ["Backward", "Call", "Objective", "Part", "Step"]
 
 Call = Callable[[Any], Tensor]  # the objective itself, as it is wrapped for autocast or several processes
 Backward = Callable[[Tensor], None]
-_LESSONS: Mapping[Target, type[Lesson]] = {"labels": Lesson, "number": NumberLesson, "text": TextLesson}
+_LESSONS: Mapping[Target, type[Lesson]] = {
+    "labels": Lesson,
+    "option": OptionLesson,
+    "number": NumberLesson,
+    "likeness": LikenessLesson,
+    "text": TextLesson,
+}
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,8 @@ def _require_fitting(pupil: Pupil, prompts: int, target: Target, options: Finetu
         "label_smoothing": options.label_smoothing > 0 and target != "labels",
         "class_weights": options.class_weights != "none" and target != "labels",
         "contrastive": options.contrastive > 0 and target != "labels",
-        "consistency": options.consistency > 0 and target == "text",
+        "head": options.head != "none" and target != "labels",
+        "consistency": options.consistency > 0 and target not in ("labels", "number"),
     }
     for name, wrong in unfit.items():
         if wrong:

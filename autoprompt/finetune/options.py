@@ -20,6 +20,7 @@ __all__ = [
     "class_temperature",
     "recommended",
     "require_allowed",
+    "target_of_kind",
 ]
 
 Method = Literal["lora", "full", "vectors"]
@@ -28,7 +29,7 @@ Precision = Literal["auto", "fast", "float32", "bfloat16"]
 Weighting = Literal["none", "balanced"]
 Head = Literal["none", "labels", "regression"]
 Keep = Literal["best", "last"]
-Target = Literal["labels", "text", "number"]
+Target = Literal["labels", "option", "number", "likeness", "text"]
 
 _WORDS: dict[str, tuple[str, ...]] = {
     "method": get_args(Method),
@@ -158,12 +159,21 @@ def class_temperature(classes: int) -> float:
     return 1 / math.log(max(1, classes - 1) * 0.98 / 0.02)
 
 
-def recommended(family: Family) -> FinetuneOptions:
+def target_of_kind(kind: str) -> Target:
+    """What is learned by the kind of a prompt's answer."""
+    kinds: dict[str, Target] = {"option": "option", "number": "number", "likeness": "likeness", "text": "text"}
+    return kinds.get(kind, "labels")
+
+
+def recommended(family: Family, target: Target = "labels") -> FinetuneOptions:
     """What is good for a family of models where nothing else is known.
 
     Sentence encoders are trained whole, by cross-entropy over the label descriptions and supervised contrast:
-    measured on four data sets with 16 examples a class (tests/benchmarks/fewshot.py). All others get LoRA.
+    measured on four data sets with 16 examples a class (tests/benchmarks/fewshot.py). For how alike two texts are
+    they are trained whole too, by the squared error of the cosine. All others get LoRA.
     """
+    if family == "encoder" and target == "likeness":
+        return FinetuneOptions("full", epochs=4, learning_rate=2e-5, freeze_embeddings=True, precision="fast")
     if family != "encoder":
         return FinetuneOptions()
     return FinetuneOptions(

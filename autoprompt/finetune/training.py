@@ -19,7 +19,7 @@ from autoprompt.finetune.checkpoints import Checkpoints
 from autoprompt.finetune.contrast import Contrast
 from autoprompt.finetune.course import Course
 from autoprompt.finetune.objective import Objective
-from autoprompt.finetune.options import FinetuneOptions, Target, require_allowed
+from autoprompt.finetune.options import FinetuneOptions, Target, require_allowed, target_of_kind
 from autoprompt.finetune.record import Quality
 from autoprompt.finetune.regression import with_regression
 from autoprompt.finetune.tuned import Tuned
@@ -42,13 +42,14 @@ def finetune(
     *,
     others: Sequence[Prompt] = (),
     folder: Path | None = None,
-    target: Target = "labels",
+    target: Target | None = None,
     halt: Halt = never,
 ) -> Tuned:
     """Train a model on `examples` under `prompt`; the best epoch on dev is kept.
 
-    target: what is learned. "labels": -log P(right label), as the prompt's predictions have it.
-    "number": the squared error of the labels' expectation, for labels that are numbers. "text": the
+    target: what is learned; None is what the way that the prompt is answered asks for. "labels": -log P(right label),
+    as the prompt's predictions have it; "option": the same of the input's own options. "number": the squared error of
+    the labels' expectation, for labels that are numbers; "likeness": that of a sentence encoder's cosine. "text": the
     example's label as a text that is written in the answer's place.
 
     `evaluate` scores a model and a prompt on dev, greater is better. others: further prompts, for
@@ -66,6 +67,7 @@ def finetune(
     or one example does not fit into memory; PromptError and DataError as `Lesson.of`.
     """
     options = options or FinetuneOptions()
+    target = target or target_of_kind(prompt.answer.kind)
     require_allowed("target", target, get_args(Target))
     if not examples:
         raise ModelError("Fine-tuning was given no examples. Give some of the train split.")

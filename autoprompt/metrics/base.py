@@ -34,7 +34,7 @@ class Outcome:
     labels: tuple[str, ...]
     answers: tuple[str | None, ...] | None = None
     references: tuple[tuple[str, ...], ...] = ()
-    rows: tuple[Mapping[str, str], ...] = ()
+    rows: Sequence[Mapping[str, str]] = ()
 
     @property
     def predictions(self) -> list[str]:

@@ -50,7 +50,7 @@ class Encoding:
     @property
     def length(self) -> int:
         """Tokens of the longest input that this makes for the model."""
-        return len(self.context) + max(map(len, self.choices)) + len(self.tail)
+        return len(self.context) + max(map(len, self.choices), default=0) + len(self.tail)
 
 
 def common_length(sequences: Iterable[Ids]) -> int:
@@ -123,17 +123,20 @@ class LanguageModel(ABC):
         inputs: Sequence[Mapping[str, str]],
         fields: Sequence[str],
         vectors: int,
+        room: int = 0,
     ) -> tuple[list[Encoding], list[int]]:
         """Token ids of inputs, and which of them had to be shortened to fit the window.
 
         The rule: all `fields` of an input are cut at their end to the same number of characters,
-        the greatest that fits. Raises PromptError when the prompt does not fit even without them.
+        the greatest that fits. room: tokens that are to be written behind an input, in the same window; an
+        encoder-decoder writes apart from what it reads and needs none. Raises PromptError when the prompt does not
+        fit even without them.
         """
         encodings = self.encode_shown([render(values) for values in inputs], vectors)
-        window = self.window
+        window = None if self.window is None else self.window - (0 if self.family == "seq2seq" else room)
         long = [i for i, encoding in enumerate(encodings) if window is not None and encoding.length > window]
         for i in long:
-            low, high = -1, max(len(inputs[i].get(name, "")) for name in fields)
+            low, high = -1, max((len(inputs[i].get(name, "")) for name in fields), default=0)
             while low < high:
                 middle = (low + high + 1) // 2
                 cut = {k: v[:middle] if k in fields else v for k, v in inputs[i].items()}

@@ -32,9 +32,9 @@ class CausalModel(LanguageModel):
         alone = self.with_vectors(contexts, slots, vectors)
         made = []
         for context, found in zip(alone, answers, strict=True):
-            rows = [next(encoded) for _ in found]
-            cut = min(common_length([context, *rows]), min(map(len, rows)) - 1)
+            rows = [next(encoded) for _ in found] or [context]  # without answers all of it is context
+            cut = min(common_length([context, *rows]), min(map(len, rows)) - 1) if found else len(context)
             # with nothing to condition on, the first token stands alone
             first = before if cut + len(before) else (self.tokenizer.eos_token_id or 0,)
-            made.append(Encoding(first + rows[0][:cut], tuple(row[cut:] for row in rows)))
+            made.append(Encoding(first + rows[0][:cut], tuple(row[cut:] for row in rows[: len(found)])))
         return made

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
+from autoprompt.answer import ByText
 from autoprompt.data import Example
 from autoprompt.errors import PromptError
 from autoprompt.models import Encoding
@@ -118,7 +119,8 @@ def _misfit(prompt: Prompt, desk: Desk, typical: Sequence[Example]) -> str | Non
     baseline = desk.space.baseline
     inputs = [dict(example.fields) for example in typical] or [dict.fromkeys(baseline.fields, "")]
     check_template(prompt.template, list(inputs[0]))
-    window = desk.model.window
+    room = prompt.answer.tokens if isinstance(prompt.answer, ByText) and desk.model.family == "causal" else 0
+    window = None if desk.model.window is None else desk.model.window - room
     if all(encoding.length <= (window or encoding.length) for encoding in _read(prompt, desk, inputs)):
         return None
     empty = [dict.fromkeys(prompt.fields, "")]
@@ -134,7 +136,7 @@ def _folded(prompt: Prompt) -> bytes:
     texts = (prompt.template, prompt.instruction, prompt.separator, *prompt.label_words.values())
     shown = tuple((tuple(sorted(d.fields.items())), d.label) for d in prompt.demonstrations)
     retrieved = None if prompt.retrieval is None else prompt.retrieval.number
-    rest = (prompt.labels, shown, retrieved, prompt.calibration, prompt.normalize, prompt.temperature)
+    rest = (prompt.labels, shown, retrieved, prompt.calibration, prompt.normalize, prompt.temperature, prompt.answer)
     folded = ["".join(text.casefold().split()) for text in texts]
     return blake2b(repr((folded, rest)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 

@@ -121,7 +121,10 @@ def _showing(base: Prompt, found: Sequence[Example]) -> Prompt:
 
 
 def _worth(score: Score) -> float:
-    """The mean of P(right label) - max P(other label): in [-1, 1], above 0 for right answers."""
+    """The mean of P(right label) - max P(other label): in [-1, 1], above 0 for right answers; of answers that are
+    no labels, the mean margin."""
+    if score.outcome.answers is not None:
+        return score.margin
     rows = np.arange(len(score.outcome.targets))
     others = np.array(score.outcome.probabilities, dtype=np.float64)
     gold = [score.outcome.labels.index(target) for target in score.outcome.targets]

@@ -111,6 +111,8 @@ def _reword(generator: random.Random, prompt: Prompt, material: _Material) -> Pr
 
 def _options(generator: random.Random, prompt: Prompt, material: _Material) -> Prompt:
     """The label words named in the instruction, or no longer named."""
+    if prompt.answer.kind != "label":
+        return prompt
     words = list(prompt.label_words.values())
     lines = phrases.sentences(prompt.instruction)
     kept = [line for line in lines if not all(word in line for word in words)]

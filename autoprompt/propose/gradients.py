@@ -20,7 +20,7 @@ from torch import Tensor
 
 from autoprompt.data import Example
 from autoprompt.engine import Request
-from autoprompt.lesson import Lesson, untaught
+from autoprompt.lesson import Lesson, lesson_of, untaught
 from autoprompt.models import LanguageModel
 from autoprompt.models.base import Ids
 from autoprompt.prompt import Prompt
@@ -84,7 +84,7 @@ class TokenGradients(Proposer):
             return prompt
         others = [text for text in self.desk.space.instructions if text.strip()]
         words = ", ".join(list(prompt.label_words.values())[:8])
-        return replace(prompt, instruction=random.Random(seed_of(seed, "start")).choice(others or [words]))
+        return replace(prompt, instruction=random.Random(seed_of(seed, "start")).choice(others or [words or "Answer:"]))
 
     def _searched(self, start: Prompt, examples: Sequence[Example], seed: int) -> tuple[dict[Prompt, float], int]:
         """What was tried, with its value on the examples, and the tokens that it took."""
@@ -197,7 +197,7 @@ def opened(model: LanguageModel, prompt: Prompt, examples: Sequence[Example]) ->
     The vectors are these tokens' embeddings. Also all ids of the instruction, and the place in them of
     the first that has a vector. None where its tokens are not found in the context.
     """
-    lesson = Lesson.of(model, prompt, examples)
+    lesson = lesson_of(model, prompt, examples)
     [ids] = model.ids([prompt.instruction], special=False)
     placed = _placed(ids, [*lesson.requests, *lesson.empty], "instruction" in prompt.template)
     if placed is None:

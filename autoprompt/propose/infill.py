@@ -57,9 +57,8 @@ class _Open:
         texts = []
         for example in examples:
             fields = {name: " ".join(text.replace(GAP, " ").split())[:_LONG] for name, text in example.fields.items()}
-            shown = self.prompt.render(fields)
-            answer = shown.answers[self.prompt.labels.index(example.label)]
-            texts.append(tuple((shown.context + answer + shown.tail).split(GAP)))
+            shown = self.prompt.answered(fields, example.label)
+            texts.append(tuple((shown.context + shown.answers[0] + shown.tail).split(GAP)))
         gaps = (self.prompt.template + self.prompt.instruction).count(GAP)
         if any(len(parts) != gaps + 1 for parts in texts):
             return None  # the template shows its instruction twice, or not at all

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from autoprompt.data import Example
-from autoprompt.lesson import Lesson, untaught
+from autoprompt.lesson import lesson_of, untaught
 from autoprompt.models.base import Ids
 from autoprompt.prompt import Prompt
 from autoprompt.propose.base import Desk, Known, Proposal, Proposals, Proposer
@@ -99,7 +99,7 @@ class SoftToText(Proposer):
         # only the direction of a vector has a nearest token: its length sets how far a step turns it
         moving = (torch.nn.functional.normalize(start, dim=1) * length).requires_grad_()
         projected = torch.zeros_like(moving).requires_grad_()
-        lesson = Lesson.of(model, prompt, examples, projected)
+        lesson = lesson_of(model, prompt, examples, projected)
         deviation = length / moving.shape[1] ** 0.5
         optimizer = torch.optim.AdamW([moving], lr=self.rate * deviation)
         tokens = 0

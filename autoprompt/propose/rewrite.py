@@ -62,9 +62,7 @@ A review of its mistakes:
 
 {advice}
 
-The answers it can choose from: {words}.
-
-Write the instruction anew so that it follows the review. Quote no input. Put it between <INS> and </INS>."""
+{choice}Write the instruction anew so that it follows the review. Quote no input. Put it between <INS> and </INS>."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,8 @@ class Rewrite(Proposer):
 
         def changed(advice: str) -> Callable[[int], str]:
             words = ", ".join(call.best.label_words.values())
-            text = _CHANGED.format(instruction=instruction, advice=advice, words=words) + cues[1]
+            choice = f"The answers it can choose from: {words}.\n\n" if words else ""
+            text = _CHANGED.format(instruction=instruction, advice=advice, choice=choice) + cues[1]
             return lambda size: text
 
         whole = call.pen.left
@@ -181,11 +180,16 @@ class Rewrite(Proposer):
         examples = in_turns(self.desk.pool, _JUDGED, seed_of(call.seed, "judged"))
         [score] = self.desk.scorer.score([call.best], examples)
         call.pen.tokens += tokens_read(self.desk.scorer, [call.best], examples)
-        words = call.best.label_words
+        outcome, metric = score.outcome, self.desk.scorer.metric
+        best, worths = call.best, metric.proxy(outcome)
+        told = metric.feedback(outcome) or [""] * len(examples)
+        wrong = [at for at, given in enumerate(outcome.predictions) if given != examples[at].label and worths[at] < 1]
+        if best.answer.kind != "label":
+            wrong.sort(key=lambda at: float(worths[at]))  # what is written is seldom the very words of the right text
         return [
-            f"{_shown(example)}\nRight answer: {words[example.label]}\nGiven answer: {words[given]}"
-            for example, given in zip(examples, score.outcome.predictions, strict=True)
-            if given != example.label
+            f"{_shown(examples[at])}\nRight answer: {_said(best, examples[at], examples[at].label)}\n"
+            f"Given answer: {_said(best, examples[at], outcome.predictions[at])}" + (told[at] and f"\n{told[at]}")
+            for at in wrong[: 2 * _MISTAKES if best.answer.kind != "label" else None]
         ]
 
     def _continue(self, call: _Call) -> list[_Written]:
@@ -253,4 +257,11 @@ def _shown(example: Example) -> str:
 
 
 def _answered(prompt: Prompt, example: Example) -> str:
-    return f"{_shown(example)}\nAnswer: {prompt.label_words[example.label]}"
+    return f"{_shown(example)}\nAnswer: {_said(prompt, example, example.label)}"
+
+
+def _said(prompt: Prompt, example: Example, label: str) -> str:
+    """A target or an answer as the prompt shows it."""
+    if prompt.answer.kind in ("label", "option"):
+        return prompt.answer.shown(prompt.label_words, example.fields, label)
+    return " ".join(label.split())[:_LONG]

@@ -42,8 +42,8 @@ class LabelWords(Proposer):
 
     @classmethod
     def covers(cls, desk: Desk) -> bool:
-        """Every model that gives a distribution over words; a sentence encoder gives none."""
-        return desk.model.family != "encoder"
+        """Answers by label, of every model that gives a distribution over words; a sentence encoder gives none."""
+        return desk.model.family != "encoder" and desk.space.baseline.answer.kind == "label"
 
     def propose(self, known: Sequence[Known], count: int, seed: int) -> Proposals:
         """Assignments of words to labels, by their score on examples that they were not found on."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprompt.answer import ByOption
 from autoprompt.demonstrations import Demonstration
 from autoprompt.prompt import Prompt
 from autoprompt.space import Space
@@ -84,7 +85,7 @@ class Features:
             for part, found in self._texts_of(prompt).items():
                 texts.setdefault(part, {}).update(dict.fromkeys(found))
         self._known = {}
-        each = max(1, min(_WORD, _WORDS // len(self._space.baseline.label_words)))
+        each = max(1, min(_WORD, _WORDS // max(1, len(self._space.baseline.label_words))))
         self._components = {
             part: self._fitted(list(found), _DIMENSIONS.get(part, each)) for part, found in texts.items()
         }
@@ -117,7 +118,7 @@ class Features:
     def _words(self, prompt: Prompt) -> Floats:
         own = [label for label in self._space.baseline.label_words if label in prompt.label_words]
         rows = [self._text(f"words.{label}", prompt.label_words[label]) for label in own]
-        return np.concatenate(rows) / math.sqrt(max(1, len(rows)))
+        return np.concatenate(rows) / math.sqrt(len(rows)) if rows else np.zeros(1)
 
     def _demonstrations(self, prompt: Prompt) -> Floats:
         """What the demonstrations say on the average, what the last ones say, and the labels' shares.
@@ -184,7 +185,8 @@ class Features:
 
 def _settings(prompt: Prompt) -> Floats:
     temperature = 0.0 if prompt.temperature is None else math.log(prompt.temperature)
-    return np.array([float(prompt.calibration != "none"), 0.5 * temperature, float(prompt.normalize)])
+    style = [float(prompt.answer.style == "texts")] if isinstance(prompt.answer, ByOption) else []
+    return np.array([float(prompt.calibration != "none"), 0.5 * temperature, float(prompt.normalize), *style])
 
 
 def _shown(demonstration: Demonstration) -> str:
@@ -207,5 +209,5 @@ _KEYS: Mapping[str, Callable[[Prompt], Any]] = {
     "shape": lambda p: (
         _demonstration_key(p), p.retrieval and p.retrieval.number, len(p.instruction), len(p.template)
     ),
-    "settings": lambda p: (p.calibration, p.temperature, p.normalize),
+    "settings": lambda p: (p.calibration, p.temperature, p.normalize, p.answer),
 }  # fmt: skip

@@ -45,6 +45,7 @@ def identity(prompt: Prompt) -> Hashable:
         prompt.normalize,
         prompt.separator,
         None if prompt.soft is None else prompt.fingerprint,
+        prompt.answer,
     )
 
 
@@ -147,6 +148,7 @@ class Points:
             ("instruction", space.instructions, prompt.instruction),
             ("calibration", space.calibrations, prompt.calibration),
             ("temperature", space.temperatures, prompt.temperature),
+            ("answer", space.answers, prompt.answer),
         ]
         for name, values, own in lists:
             if name in space.choices and own in (known := list(values)):

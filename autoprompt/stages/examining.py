@@ -31,11 +31,14 @@ def diagnosed(
     embeddings: what has been read already, or will be again.
     """
     seen = {"train": splits.train, "dev": splits.dev}
-    yield from examine_data(splits, data_options(config, base), config.prompt.label_words)
-    yield from examine_metric(scorer.metric, splits.labels, examples=len(splits.dev), trials=config.study.trials)
+    labelled = space.baseline.answer.kind == "label"
+    yield from examine_data(splits, data_options(config, base), config.prompt.label_words, classes=labelled)
+    if labelled:
+        yield from examine_metric(scorer.metric, splits.labels, examples=len(splits.dev), trials=config.study.trials)
     yield context_window(scorer, space, seen)
     yield noise_floor(scorer, space.baseline, splits.dev, config.seed)
-    yield suspicious_labels(scorer, space.baseline, seen, config.seed, embeddings)
+    if labelled:
+        yield suspicious_labels(scorer, space.baseline, seen, config.seed, embeddings)
 
 
 def examined(job: Job) -> list[Baseline]:

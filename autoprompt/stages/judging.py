@@ -66,13 +66,15 @@ def judged(job: Job, baseline: Candidate, winner: Candidate, rivals: Sequence[Ba
     verdict = judge(metric, before.outcome, after.outcome, baseline.prompt == winner.prompt, seed)
     rival = strongest(rivals, metric)
     against = None if rival is None else (rival.name, rival.outcome_on(job.scorer, test))
-    short = [at for at, one in enumerate(test) if tuple(sorted(one.fields.items())) in job.scorer.truncated]
+    short = [at for at, one in enumerate(test) if one.key in job.scorer.truncated or after.cut[at]]
     left_out = len(job.splits.test) - len(test)
     job.tell(details(metric, before.outcome, after.outcome, against, short, left_out, seed))
-    job.tell(flips(test, before.outcome, after.outcome))
+    job.tell(flips(metric, test, before.outcome, after.outcome))
     job.folder.finish_stage("verdict", verdict)
     return verdict
 
 
 def _row(example: Example, label: str) -> str:
-    return json.dumps({**example.fields, label: example.label}, ensure_ascii=False) + "\n"
+    """A test example as a line of a file that `predict` scores to the same number."""
+    target = [example.label, *example.references] if example.references else example.label
+    return json.dumps({**example.aside, **example.fields, label: target}, ensure_ascii=False) + "\n"

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from autoprompt import events
-from autoprompt.config import Config
+from autoprompt.config import Config, answer_kind
 from autoprompt.data import Example
 from autoprompt.errors import ModelError
 from autoprompt.export import write_prompt
-from autoprompt.finetune import FinetuneOptions, Tuned, finetune, recommended
+from autoprompt.finetune import FinetuneOptions, Tuned, finetune, recommended, target_of_kind
 from autoprompt.finetune.variants import variants
 from autoprompt.metrics import Outcome
 from autoprompt.models import Family, LanguageModel
@@ -39,7 +39,8 @@ def finetune_options(config: Config, family: Family) -> FinetuneOptions | None:
         return None
     names = {field.name for field in fields(FinetuneOptions)} & set(type(section).model_fields)
     given = {name: value for name in names if (value := getattr(section, name)) is not None}
-    usual = recommended(family) if section.method == "auto" else FinetuneOptions(section.method)
+    target = target_of_kind(answer_kind(config.data, config.prompt, config.answer))
+    usual = recommended(family, target) if section.method == "auto" else FinetuneOptions(section.method)
     if "rank" in given:
         given.setdefault("alpha", 2 * given["rank"])
     options = replace(usual, **given | {"method": usual.method})

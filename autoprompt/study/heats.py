@@ -129,7 +129,7 @@ class Heats:
         examples = self._examples[:total]
         began, before = time.monotonic(), self._scorer.tokens
         with suppress(Exception):  # if the grid fails, the culprit is found below
-            self._scorer.log_likelihoods([self._trials.prompt(r.trial) for r in new], examples)
+            self._scorer.read([self._trials.prompt(r.trial) for r in new], examples)
         for runner in new:
             try:
                 [runner.score] = self._scorer.score([self._trials.prompt(runner.trial)], examples)

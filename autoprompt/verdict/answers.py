@@ -7,11 +7,21 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprompt.metrics import Outcome
+from autoprompt.metrics import Metric, Outcome
 
-__all__ = ["UNPARSEABLE", "answers", "known_labels", "probability_of"]
+__all__ = ["UNPARSEABLE", "answers", "is_labelled", "known_labels", "probability_of", "worths"]
 
 UNPARSEABLE = ""
+
+
+def is_labelled(outcome: Outcome) -> bool:
+    """Whether the answers are labels, and not texts or numbers."""
+    return outcome.answers is None
+
+
+def worths(metric: Metric, outcome: Outcome) -> NDArray[np.float64]:
+    """What each answer is worth (N,), greater is better, where answers are no labels."""
+    return metric.proxy(outcome)
 
 
 def known_labels(*outcomes: Outcome) -> frozenset[str]:
@@ -21,7 +31,12 @@ def known_labels(*outcomes: Outcome) -> frozenset[str]:
 
 
 def answers(outcome: Outcome, known: Collection[str]) -> list[str]:
-    """The answers; UNPARSEABLE where one is no known label, or where no probability is above 0 or one is not finite."""
+    """The answers; UNPARSEABLE where one is no known label, or where no probability is above 0 or one is not finite.
+
+    Of texts and numbers, UNPARSEABLE where one could not be read.
+    """
+    if outcome.answers is not None:
+        return [UNPARSEABLE if answer is None else answer for answer in outcome.answers]
     rows = outcome.probabilities
     told: NDArray[np.bool_] = np.logical_and(np.isfinite(rows).all(1), (rows > 0).any(1))
     return [a if ok and a in known else UNPARSEABLE for a, ok in zip(outcome.predictions, told, strict=True)]

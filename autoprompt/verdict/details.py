@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from autoprompt import events
 from autoprompt.metrics import Metric, Outcome
-from autoprompt.verdict.answers import UNPARSEABLE, answers, known_labels, probability_of
+from autoprompt.verdict.answers import UNPARSEABLE, answers, is_labelled, known_labels, probability_of, worths
 from autoprompt.verdict.exact import exact_p
 from autoprompt.verdict.paired import paired_interval
 from autoprompt.verdict.power import detectable
@@ -32,23 +32,26 @@ def details(
     """What the test says of winner and baseline, outcomes on the same test examples.
 
     rival: the strongest baseline's name and its outcome. truncated: the places in the outcomes of examples that were
-    shortened to fit. left_out: how many were too long and are in no outcome.
+    shortened to fit, or of the winner's answers that ran out of tokens. left_out: how many were too long and are in no
+    outcome.
 
     The classes' order is the worst of the winner first; labels without a test example are left out. Of the ledger,
     "right", "wrong" and "unparseable" add up to the examples scored; "truncated" counts some of these once more, "too
-    long" comes on top.
+    long" comes on top. Texts and numbers have neither classes nor calibration; right is what is worth all that the
+    metric can give, or says just what the target says.
     """
     test, p = exact_p(metric, baseline, winner, seed)
     known = known_labels(baseline, winner)
     said = answers(baseline, known), answers(winner, known)
+    labelled, pairs = is_labelled(winner), {"baseline": (baseline, said[0]), "winner": (winner, said[1])}
     return events.VerdictDetailed(
         test,
         p,
         detectable(metric, baseline, winner, seed),
         {} if rival is None else _against(metric, rival, winner, seed),
-        _classes(winner.targets, *said),
-        {"baseline": calibration_error(baseline, said[0]), "winner": calibration_error(winner, said[1])},
-        _ledger(winner.targets, said[1], truncated, left_out),
+        _classes(winner.targets, *said) if labelled else {},
+        {name: calibration_error(*pair) for name, pair in pairs.items()} if labelled else {},
+        _ledger(_right(metric, winner, said[1]), said[1], truncated, left_out),
     )
 
 
@@ -99,8 +102,13 @@ def _classes(targets: tuple[str, ...], before: list[str], after: list[str]) -> d
     return ordered
 
 
-def _ledger(targets: tuple[str, ...], said: list[str], truncated: Collection[int], left_out: int) -> dict[str, int]:
-    right: NDArray[np.bool_] = np.array([a == target for a, target in zip(said, targets, strict=True)])
+def _right(metric: Metric, winner: Outcome, said: list[str]) -> NDArray[np.bool_]:
+    """Which answers are right (N,)."""
+    same: NDArray[np.bool_] = np.array([a == target for a, target in zip(said, winner.targets, strict=True)])
+    return same if is_labelled(winner) else same | (worths(metric, winner) >= 1 - 1e-9)
+
+
+def _ledger(right: NDArray[np.bool_], said: list[str], truncated: Collection[int], left_out: int) -> dict[str, int]:
     unparseable = said.count(UNPARSEABLE)
     return {
         "right": int(right.sum()),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from autoprompt.metrics import Metric, Outcome
 from autoprompt.soft import seed_of
-from autoprompt.verdict.paired import CHUNK, binary_pair, is_same, like
+from autoprompt.verdict.paired import CHUNK, binary_pair, is_same, like, mixed
 
 __all__ = ["exact_p", "mcnemar"]
 
@@ -129,8 +129,4 @@ def _swapped(metric: Metric, first: Outcome, second: Outcome, seed: int) -> floa
 
 def _swap(first: Outcome, second: Outcome, generator: np.random.Generator) -> tuple[Outcome, Outcome]:
     chosen = generator.integers(0, 2, (len(first.targets), 1)).astype(bool)
-    one, other = first.probabilities, second.probabilities
-    return (
-        Outcome(first.targets, np.where(chosen, other, one), first.labels),
-        Outcome(first.targets, np.where(chosen, one, other), first.labels),
-    )
+    return mixed(first, second, chosen[:, 0]), mixed(second, first, chosen[:, 0])

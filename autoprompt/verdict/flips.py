@@ -7,26 +7,33 @@ from typing import Any
 
 from autoprompt import events
 from autoprompt.data import Example
-from autoprompt.metrics import Outcome
-from autoprompt.verdict.answers import answers, known_labels, probability_of
+from autoprompt.metrics import Metric, Outcome
+from autoprompt.verdict.answers import answers, is_labelled, known_labels, probability_of, worths
 
 __all__ = ["flips"]
 
 _SHOWN = 500  # characters of a field
 
 
-def flips(examples: Sequence[Example], baseline: Outcome, winner: Outcome, most: int = 200) -> events.ExamplesFlipped:
+def flips(
+    metric: Metric, examples: Sequence[Example], baseline: Outcome, winner: Outcome, most: int = 200
+) -> events.ExamplesFlipped:
     """The examples that are answered differently, the most telling first, and at most `most` of them.
 
     examples: those of the outcomes, in their order. First come those that were gained or lost, by how far the right
     label's probability moved, then those where both answers are wrong. Fields are cut to 500 characters; an answer that
-    is no label is "".
+    is no label is "". Of texts and numbers one is gained where it is worth more than before, and the shift is by how
+    much.
     """
     known = known_labels(baseline, winner)
     targets = winner.targets
     before, after = answers(baseline, known), answers(winner, known)
-    shifts = probability_of(winner, targets) - probability_of(baseline, targets)
-    turns = [_turn(old, new, target) for old, new, target in zip(before, after, targets, strict=True)]
+    if is_labelled(winner):
+        shifts = probability_of(winner, targets) - probability_of(baseline, targets)
+        turns = [_turn(old, new, target) for old, new, target in zip(before, after, targets, strict=True)]
+    else:
+        shifts = worths(metric, winner) - worths(metric, baseline)
+        turns = ["gained" if shift > 0 else "lost" if shift < 0 else "other" for shift in shifts.tolist()]
     apart = [at for at in range(len(targets)) if before[at] != after[at]]
     apart.sort(key=lambda at: (turns[at] == "other", -abs(float(shifts[at])), examples[at].number))
     return events.ExamplesFlipped(
@@ -45,9 +52,9 @@ def _row(example: Example, before: str, after: str, shift: float, turn: str) -> 
     return {
         "number": example.number,
         "fields": fields,
-        "label": example.label,
-        "before": before,
-        "after": after,
+        "label": example.label[:_SHOWN],
+        "before": before[:_SHOWN],
+        "after": after[:_SHOWN],
         "shift": shift,
         "turn": turn,
     }

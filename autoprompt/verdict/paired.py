@@ -7,6 +7,7 @@ seldom where prompts agree on most examples, BCa and the studentized bootstrap w
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -16,7 +17,7 @@ from autoprompt.metrics import Metric, Outcome
 from autoprompt.soft import seed_of
 from autoprompt.verdict.quantiles import student
 
-__all__ = ["CHUNK", "binary_pair", "is_same", "like", "paired_interval", "standard_error"]
+__all__ = ["CHUNK", "binary_pair", "is_same", "like", "mixed", "paired_interval", "standard_error"]
 
 Floats = NDArray[np.float64]
 
@@ -139,6 +140,8 @@ def _each(metric: Metric, outcome: Outcome, rows: list[NDArray[np.int64]]) -> Fl
 
 def _tied(metric: Metric, first: Outcome, second: Outcome) -> float:
     """The share of examples on which the outcomes say the same: the same answer, where only answers count."""
+    if first.answers is not None or second.answers is not None:
+        return float(np.mean([a == b for a, b in zip(first.predictions, second.predictions, strict=True)]))
     bare = [Outcome(o.targets, np.eye(len(o.labels))[o.probabilities.argmax(1)], o.labels) for o in (first, second)]
     if metric.many(bare) == metric.many([first, second]):
         return float(np.mean([a == b for a, b in zip(first.predictions, second.predictions, strict=True)]))
@@ -151,9 +154,14 @@ def _turned(metric: Metric, outcome: Outcome) -> float:
     chosen = np.unique(np.linspace(0, size - 1, min(size, _TURNED)).astype(np.int64))
     turned = []
     for at in chosen:
+        if outcome.answers is not None:  # that of the example before it
+            said = list(outcome.answers)
+            said[at] = outcome.answers[at - 1]
+            turned.append(replace(outcome, answers=tuple(said)))
+            continue
         rows = outcome.probabilities.copy()
         rows[at] = np.roll(rows[at], 1)
-        turned.append(Outcome(outcome.targets, rows, outcome.labels))
+        turned.append(replace(outcome, probabilities=rows))
     return float(np.square(size * (np.array(metric.many(turned)) - metric(outcome))).mean())
 
 
@@ -163,4 +171,14 @@ def like(first: Outcome, second: Outcome) -> Outcome:
         return second
     at = {label: column for column, label in enumerate(second.labels)}
     columns = [second.probabilities[:, at[x]] if x in at else np.zeros(len(second.targets)) for x in first.labels]
-    return Outcome(second.targets, np.stack(columns, 1), first.labels)
+    return replace(second, probabilities=np.stack(columns, 1), labels=first.labels)
+
+
+def mixed(first: Outcome, second: Outcome, chosen: NDArray[np.bool_]) -> Outcome:
+    """The first outcome with the second's answers where `chosen` (N,); both have the same labels."""
+    said = None
+    if first.answers is not None and second.answers is not None:
+        pairs = zip(first.answers, second.answers, chosen.tolist(), strict=True)
+        said = tuple(b if take else a for a, b, take in pairs)
+    probabilities = np.where(chosen[:, None], second.probabilities, first.probabilities)
+    return replace(first, probabilities=probabilities, answers=said)
