@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 
 from autoprompt.engine.batches import budget_for, bytes_of_a_token, out_of_memory
 from autoprompt.engine.causal import OUTPUT_NUMBERS
+from autoprompt.engine.choosing import Text, Writing
 from autoprompt.engine.encoder import Embedder
-from autoprompt.engine.generation import Writing, write, write_plainly
+from autoprompt.engine.generation import write, write_plainly
 from autoprompt.engine.grid import Grid
 from autoprompt.engine.linear import blocked_weights
 from autoprompt.engine.memory import ScoreMemory
 from autoprompt.engine.other import Checked
 from autoprompt.engine.paths import packed_scores, plain_log_probabilities, reads_trees
 from autoprompt.engine.request import Ids, Request, Row
+from autoprompt.engine.writing import Writer, ends_of
+from autoprompt.engine.written import WritingRules, Written
 from autoprompt.errors import ModelError
 from autoprompt.models import LanguageModel
 from autoprompt.models.encoder import EncoderModel
@@ -188,17 +191,26 @@ class Engine:
         else tokens are drawn, from `seed` and the request's number alone. ends: ids that end a text;
         None takes the model's own. Raises ModelError for a masked model, which cannot write.
         """
-        if self.model.family not in ("causal", "seq2seq"):
-            raise ModelError(
-                f"The model {self.model.name!r} is {self.model.family}; only causal and seq2seq models write."
-            )
-        if ends is None:
-            own = self.model.network.generation_config.eos_token_id
-            ends = [] if own is None else [own] if isinstance(own, int) else own
-        writing = Writing(new_tokens, temperature, seed, frozenset(ends))
-        if not requests or new_tokens < 1:
-            return [()] * len(requests)
-        if self.model.family == "causal" and self._trees(requests, new_tokens):
+        own = ends_of(self.model)
+        writing = Writing(new_tokens, temperature, seed, own if ends is None else frozenset(ends))
+        return [text.ids for text in self._texts(requests, writing)]
+
+    @torch.inference_mode()
+    def write(self, requests: Sequence[Request], rules: WritingRules) -> list[tuple[Written, ...]]:
+        """What the model writes on from each request's context: `rules.samples` texts a request; choices are not read.
+
+        A text is a function of the model, the request and the rules, whatever else is asked with it.
+        Equal requests are written once, and what the memory holds not at all. Raises ModelError for
+        a model that cannot write, for a context that fills its window, when the model returns NaN,
+        and when a single request does not fit into memory.
+        """
+        return Writer(self.model, self._texts, self.memory, self.not_finite).write(requests, rules)
+
+    def _texts(self, requests: Sequence[Request], writing: Writing, packed: bool = True) -> list[Text]:
+        """What is written on from each request; `packed` allows packed passes."""
+        if not requests or writing.new_tokens < 1:
+            return [Text()] * len(requests)
+        if packed and self.model.family == "causal" and self._trees(requests, writing.new_tokens):
             with blocked_weights(self.model.network):
                 return write(requests, self.model, self.budget, self.count, writing)
         return write_plainly(requests, self.model, self.budget, self.count, writing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,49 +11,25 @@ from torch import Tensor
 
 from autoprompt.engine.batches import Budget
 from autoprompt.engine.causal import Segment, hidden_states, logits_of, pack_of
+from autoprompt.engine.choosing import Hand, Text, Writing
 from autoprompt.engine.grid import Count, Grid
 from autoprompt.engine.pack import Buffers, Pack, Span, hang
-from autoprompt.engine.request import Ids, Request, embedded
+from autoprompt.engine.request import Request, embedded
 from autoprompt.engine.walk import bytes_per_token, leaves_of, walk
 from autoprompt.models import LanguageModel
-from autoprompt.soft import seed_of
 
-__all__ = ["Writing", "write", "write_plainly"]
-
-
-@dataclass(frozen=True)
-class Writing:
-    """new_tokens: the most to write. temperature: 0 takes the likeliest token, else the distribution
-    is divided by it and drawn from. seed: of the draws. ends: ids that end a text; they are not part of it.
-    """
-
-    new_tokens: int
-    temperature: float = 0.0
-    seed: int = 0
-    ends: frozenset[int] = frozenset()
-
-    def draws(self, number: int) -> NDArray[np.float64]:
-        """Uniform numbers of text `number`, one a token: no batch or order changes them."""
-        return np.random.default_rng(seed_of(self.seed, "generate", number)).random(self.new_tokens)
-
-    def chosen(self, logits: Tensor, draws: NDArray[np.float64]) -> Tensor:
-        """The next token of each row (B,), from logits (B, V); draws (B,) in [0, 1)."""
-        if self.temperature == 0:
-            return logits.argmax(-1)
-        shares = (logits.double() / self.temperature).softmax(-1).cumsum(-1)
-        at = torch.from_numpy(draws).to(shares)[:, None] * shares[:, -1:]
-        return torch.searchsorted(shares, at, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+__all__ = ["write", "write_plainly"]
 
 
 def write(
     requests: Sequence[Request], model: LanguageModel, budget: Budget, count: Count, writing: Writing
-) -> list[Ids]:
+) -> list[Text]:
     """What a causal model writes behind each request's context, in packed passes."""
-    greedy = writing.temperature == 0
-    # equal contexts are written on once, unless each has draws of its own
-    grid = Grid.of([Request(r.context, vectors=r.vectors, choices=(), tail=() if greedy else (n,))
+    alike = writing.temperature == 0 and writing.follow is None
+    # equal contexts are written on once, unless each has draws or a follower of its own
+    grid = Grid.of([Request(r.context, vectors=r.vectors, choices=(), tail=() if alike else (n,))
                     for n, r in enumerate(requests)], model)  # fmt: skip
-    written: list[Ids] = [()] * len(grid.contexts)
+    written = [Text()] * len(grid.contexts)
     numbers = [tail[0] if tail else 0 for tail in grid.tails]
 
     def forward(batch: list[tuple[int, Segment]]) -> None:
@@ -101,30 +76,24 @@ class _Rows:
     ) -> None:
         self.model, self.vectors, self.writing = model, vectors, writing
         self.segments = list(segments)
-        self.draws = np.stack([writing.draws(n) for n in numbers]) if writing.temperature else None
+        self.hand = Hand(writing, numbers)
         self.alive = np.arange(len(segments))  # the rows' numbers
-        self.texts: list[list[int]] = [[] for _ in segments]
         self.depths = np.array([segment.start + len(segment.ids) for segment in segments])
 
-    def run(self, most_tokens: int, count: Count) -> list[Ids]:
+    def run(self, most_tokens: int, count: Count) -> list[Text]:
         """Write all texts; contexts are read at most so many tokens at a time."""
         hidden, buffers = self._read(most_tokens)
         count(sum(len(segment.ids) for segment in self.segments))
         for step in range(self.writing.new_tokens):
-            logits = logits_of(self.model, hidden)
-            draws = np.empty(0) if self.draws is None else self.draws[self.alive, step]
-            tokens = self.writing.chosen(logits, draws).cpu().numpy()
-            ended = np.isin(tokens, list(self.writing.ends))
-            for row, token in zip(self.alive[~ended].tolist(), tokens[~ended].tolist(), strict=True):
-                self.texts[row].append(token)
-            if ended.all() or step == self.writing.new_tokens - 1:
+            tokens, over = self.hand.next(self.alive, logits_of(self.model, hidden))
+            if over.all() or step == self.writing.new_tokens - 1:
                 break
-            if ended.any():
-                self.alive, tokens = self.alive[~ended], tokens[~ended]
-                buffers.keep(torch.from_numpy(np.flatnonzero(~ended)).to(self.model.device))
+            if over.any():
+                self.alive, tokens = self.alive[~over], tokens[~over]
+                buffers.keep(torch.from_numpy(np.flatnonzero(~over)).to(self.model.device))
             hidden = self._step(buffers, tokens, step)
             count(len(tokens))
-        return [tuple(text) for text in self.texts]
+        return self.hand.texts()
 
     def _read(self, most_tokens: int) -> tuple[Tensor, Buffers]:
         """The hidden state of each context's last token (B, H), and the rows' caches."""
@@ -163,18 +132,19 @@ class _Rows:
 
 def write_plainly(
     requests: Sequence[Request], model: LanguageModel, budget: Budget, count: Count, writing: Writing
-) -> list[Ids]:
+) -> list[Text]:
     """The same through transformers' own `generate`, for models that packed passes do not fit.
 
     Contexts of one length go together, so that no row is padded.
     """
-    written: list[Ids] = [()] * len(requests)
+    written = [Text()] * len(requests)
 
     def forward(batch: list[int]) -> None:
-        texts = _generated(model, [requests[n] for n in batch], writing, np.stack([writing.draws(n) for n in batch]))
-        for number, text in zip(batch, texts, strict=True):
+        hand = Hand(writing, batch)
+        _generate(model, [requests[n] for n in batch], hand)
+        for number, text in zip(batch, hand.texts(), strict=True):
             written[number] = text
-            count(len(requests[number].context) + len(text))
+            count(len(requests[number].context) + len(text.ids))
 
     alike: dict[tuple[int, bool], list[int]] = {}
     for number, request in enumerate(requests):
@@ -184,35 +154,42 @@ def write_plainly(
     return written
 
 
-def _generated(
-    model: LanguageModel, requests: Sequence[Request], writing: Writing, draws: NDArray[np.float64]
-) -> list[Ids]:
-    """Texts behind contexts of one length; draws (B, new_tokens)."""
+def _generate(model: LanguageModel, requests: Sequence[Request], hand: Hand) -> None:
+    """Have texts written behind contexts of one length."""
     ids = torch.tensor([request.context for request in requests], device=model.device)
     rows = [None if r.vectors is None else torch.from_numpy(r.vectors) for r in requests]
-    found = model.network.generate(
+    chooser = _Chooser(hand, len(requests))
+    model.network.generate(
         **embedded(model, ids, rows),
         attention_mask=torch.ones_like(ids),
-        max_new_tokens=writing.new_tokens,
+        max_new_tokens=hand.writing.new_tokens,
         do_sample=False,
-        eos_token_id=sorted(writing.ends) or None,
+        eos_token_id=sorted(hand.writing.ends) or None,
         pad_token_id=0,
-        logits_processor=[_Chooser(writing, draws)],
-    ).tolist()
-    # generate gives back the prompt only where it was given as ids; an encoder-decoder's start token leads
-    start = 1 if model.family == "seq2seq" else ids.shape[1] if rows[0] is None else 0
-    texts = [text[start:] for text in found]
-    cuts = [next((n for n, token in enumerate(text) if token in writing.ends), len(text)) for text in texts]
-    return [tuple(text[:cut]) for text, cut in zip(texts, cuts, strict=True)]
+        logits_processor=[chooser],
+        stopping_criteria=[chooser.over],
+    )
 
 
 class _Chooser:
-    """For `generate`: leaves only the token that each row's draw chooses."""
+    """For `generate`: leaves only the token that is written next; a row that is over goes on with token 0."""
 
-    def __init__(self, writing: Writing, draws: NDArray[np.float64]) -> None:
-        self.writing, self.draws, self.step = writing, draws, 0
+    def __init__(self, hand: Hand, rows: int) -> None:
+        self.hand = hand
+        self.alive = np.arange(rows)
+        self.rows = rows
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        tokens = self.writing.chosen(scores.float(), self.draws[:, self.step])
-        self.step += 1
-        return torch.full_like(scores, float("-inf")).scatter(1, tokens[:, None], 0.0)
+        tokens = np.zeros(self.rows, dtype=np.int64)
+        if len(self.alive):
+            rows = torch.from_numpy(self.alive).to(scores.device)
+            tokens[self.alive], over = self.hand.next(self.alive, scores[rows].float())
+            self.alive = self.alive[~over]
+        at = torch.from_numpy(tokens).to(scores.device)[:, None]
+        return torch.full_like(scores, float("-inf")).scatter(1, at, 0.0)
+
+    def over(self, input_ids: Tensor, scores: Tensor, **given: object) -> Tensor:
+        """Which rows are over (B,)."""
+        done = np.ones(self.rows, dtype=bool)
+        done[self.alive] = False
+        return torch.from_numpy(done).to(input_ids.device)
