@@ -180,16 +180,16 @@ class Rewrite(Proposer):
         examples = in_turns(self.desk.pool, _JUDGED, seed_of(call.seed, "judged"))
         [score] = self.desk.scorer.score([call.best], examples)
         call.pen.tokens += tokens_read(self.desk.scorer, [call.best], examples)
-        outcome, metric = score.outcome, self.desk.scorer.metric
-        best, worths = call.best, metric.proxy(outcome)
-        told = metric.feedback(outcome) or [""] * len(examples)
-        wrong = [at for at, given in enumerate(outcome.predictions) if given != examples[at].label and worths[at] < 1]
-        if best.answer.kind != "label":
-            wrong.sort(key=lambda at: float(worths[at]))  # what is written is seldom the very words of the right text
+        best, metric, given = call.best, self.desk.scorer.metric, score.outcome.predictions
+        wrong = [at for at, example in enumerate(examples) if given[at] != example.label]
+        if best.answer.kind != "label":  # what is written is seldom the very words of the right text
+            worths = metric.proxy(score.outcome)
+            wrong = sorted((at for at in wrong if worths[at] < 1), key=lambda at: float(worths[at]))[: 2 * _MISTAKES]
+        told = metric.feedback(score.outcome) or [""] * len(examples)
         return [
             f"{_shown(examples[at])}\nRight answer: {_said(best, examples[at], examples[at].label)}\n"
-            f"Given answer: {_said(best, examples[at], outcome.predictions[at])}" + (told[at] and f"\n{told[at]}")
-            for at in wrong[: 2 * _MISTAKES if best.answer.kind != "label" else None]
+            f"Given answer: {_said(best, examples[at], given[at])}" + (told[at] and f"\n{told[at]}")
+            for at in wrong
         ]
 
     def _continue(self, call: _Call) -> list[_Written]:
