@@ -100,6 +100,11 @@ trust_remote_code = false
 file = "data.jsonl"
 label = "label"
 fields = ["text", "title"]
+target = "label"
+aside = []
+columns = { text = "text" }
+longest = 4000
+cut = "middle"
 shares = [0.5, 0.25, 0.25]
 quarantine = 0.0
 
@@ -242,7 +247,9 @@ def test_the_whole_file_above_names_every_key_there_is() -> None:
     import tomllib
 
     values = tomllib.loads(WHOLE)
-    values["data"] |= dict.fromkeys(("train", "dev", "test", "split"))
+    values["data"] |= dict.fromkeys(
+        ("train", "dev", "test", "split", "options", "first_option", "group", "folds", "fold")
+    )
     for section, field in Config.model_fields.items():
         kind = field.annotation
         known = getattr(kind, "model_fields", None)
@@ -719,6 +726,15 @@ KEYS = [
     "data.label",
     "data.shares",
     "data.split",
+    "data.target",
+    "data.options",
+    "data.aside",
+    "data.columns",
+    "data.group",
+    "data.folds",
+    "data.fold",
+    "data.longest",
+    "data.cut",
     "prompt.template",
     "prompt.label_words",
     "prompt.separator",

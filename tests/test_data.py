@@ -290,6 +290,7 @@ def test_the_splits_do_not_show_the_test_texts(tmp_path: Path) -> None:
         "labels",
         "duplicates_removed",
         "fingerprints",
+        "notes",
     }
 
 

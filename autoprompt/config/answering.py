@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from autoprompt.answer import LETTERS, Answer, ByLabel, ByLikeness, ByNumber, ByOption, ByText
-from autoprompt.config.sections import AnswerSection, DataSection, PromptSection
+from autoprompt.config.datasection import DataSection
+from autoprompt.config.sections import AnswerSection, PromptSection
 from autoprompt.errors import PromptError
 from autoprompt.template import compiled
 
-__all__ = ["answer_kind", "answer_problems", "answers_of", "shown_fields", "words_of"]
+__all__ = ["answer_kind", "answer_problems", "answers_of", "words_of"]
 
 # the most tokens of an answer, and what of a written one counts, where nothing is given
 _TOKENS = {"labels": 32, "number": 32, "text": 64, "program": 256}
@@ -59,11 +60,6 @@ def words_of(data: DataSection, prompt: PromptSection, labels: tuple[str, ...]) 
     if data.target != "label":
         return dict(prompt.label_words)
     return {label: prompt.label_words[label] for label in labels}
-
-
-def shown_fields(data: DataSection) -> list[str]:
-    """The names that a template may show."""
-    return [*data.fields, *([data.options] if data.target == "option" and data.options else [])]
 
 
 def answer_problems(data: DataSection, prompt: PromptSection, answer: AnswerSection, folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from autoprompt.config.meaning import meaning, meaning_of_parts
 from autoprompt.config.sections import Config
 from autoprompt.config.wording import problem
-from autoprompt.data import DataOptions, Splits, read_splits
+from autoprompt.data import DataOptions, Frame, Source, Splits, read_splits
 from autoprompt.errors import ConfigError, DataError, nearest
 
 __all__ = ["data_options", "read_config", "read_task", "require_words"]
@@ -82,11 +82,13 @@ def _lists_to_floats(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def data_options(config: Config, base: Path) -> DataOptions:
-    """Where the data are, relative to the space file's folder."""
+    """Where the data are, relative to the space file's folder, and how they are read."""
     data = config.data
 
-    def place(name: str | None) -> Path | None:
-        return None if name is None else base / name
+    def place(source: str | Frame | None) -> Source | None:
+        if not isinstance(source, str) or source.startswith("hf:"):
+            return source
+        return base / source
 
     return DataOptions(
         label=data.label,
@@ -97,6 +99,17 @@ def data_options(config: Config, base: Path) -> DataOptions:
         test=place(data.test),
         split=data.split,
         shares=(data.shares[0], data.shares[1], data.shares[2]),
+        target=data.target,
+        options=data.options,
+        first_option=data.first_option,
+        aside=tuple(data.aside),
+        columns=dict(data.columns),
+        group=data.group,
+        folds=data.folds,
+        fold=data.fold,
+        longest=data.longest,
+        cut=data.cut,
+        offline=config.model.offline,
     )
 
 

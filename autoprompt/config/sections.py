@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
+from autoprompt.config.datasection import DataSection
+from autoprompt.config.section import STRICT, Count, Share, Text
 from autoprompt.demonstrations import Selection
 from autoprompt.prompt import Position
 
@@ -24,9 +26,6 @@ __all__ = [
     "StudySection",
 ]
 
-Text = Annotated[str, StringConstraints(min_length=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
 BranchName = Literal[
     "discrete",
     "edits",
@@ -43,7 +42,7 @@ Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = STRICT
 
 
 class ModelSection(_Section):
@@ -59,20 +58,6 @@ class ModelSection(_Section):
     trust_remote_code: bool = False
     revision: Text | None = None  # of a hub model
     offline: bool | None = None  # None: where the model is a folder
-
-
-class DataSection(_Section):
-    """[data]: the labelled examples and how they are split."""
-
-    label: Text
-    fields: Annotated[list[Text], Field(min_length=1)] = ["text"]
-    file: Text | None = None
-    train: Text | None = None
-    dev: Text | None = None
-    test: Text | None = None
-    split: Text | None = None
-    shares: Annotated[list[Share], Field(min_length=3, max_length=3)] = [0.4, 0.3, 0.3]
-    quarantine: Annotated[float, Field(ge=0, lt=1)] = 0.05  # of a split that may be left out, as it cannot be scored
 
 
 class PromptSection(_Section):

@@ -32,7 +32,7 @@ def exported(job: Job, winner: Candidate, verdict: Verdict, outcome: Mapping[str
         family=model.family,
         dtype=str(model.dtype).removeprefix("torch."),
         metric=f"{Path(file).name}:{function}" if in_file else config.metric,
-        fields=tuple(config.data.fields),
+        fields=tuple(config.data.inputs),
         label=config.data.label,
         use="tuned" if helped else "prompt",
         method=outcome["method"] if helped and outcome is not None else None,
