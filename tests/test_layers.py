@@ -41,8 +41,10 @@ HOMES = {
     "torch": {"models", "engine", "finetune", "lesson", "tuning", "propose"},
     "pydantic": {"config"},
     "cmaes": {"samplers"},
-    "scipy": {"samplers"},
-    "sklearn": {"retrieval", "models", "finetune"},
+    "scipy": {"metrics", "samplers"},
+    "sacrebleu": {"metrics"},
+    "rouge_score": {"metrics"},
+    "sklearn": {"retrieval", "models", "finetune", "metrics"},
 }
 FACES = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path not in FACES)

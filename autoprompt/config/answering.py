@@ -12,11 +12,12 @@ from autoprompt.config.sections import AnswerSection, PromptSection
 from autoprompt.errors import PromptError
 from autoprompt.template import compiled
 
-__all__ = ["answer_kind", "answer_problems", "answers_of", "words_of"]
+__all__ = ["USUAL_METRICS", "answer_kind", "answer_problems", "answers_of", "words_of"]
 
 # the most tokens of an answer, and what of a written one counts, where nothing is given
 _TOKENS = {"labels": 32, "number": 32, "text": 64, "program": 256}
 _READ = {"labels": "labels", "number": "number", "text": "text", "program": "code"}
+USUAL_METRICS = {"labels": "example_f1", "number": "mse", "text": "token_f1", "program": "pass@1"}
 _WRITTEN = ("tokens", "stop", "temperature", "samples", "pattern", "form", "read")
 
 

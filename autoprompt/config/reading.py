@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from autoprompt.config.answering import USUAL_METRICS
 from autoprompt.config.meaning import meaning, meaning_of_parts
 from autoprompt.config.sections import Config
 from autoprompt.config.wording import problem
@@ -42,6 +43,8 @@ def read_config(
     for name, switches in _SWITCHES.items():
         if isinstance(values.get(name), bool):
             values[name] = dict.fromkeys(switches, values[name])
+    if "metric" not in values and isinstance(values.get("data"), dict):
+        values["metric"] = USUAL_METRICS.get(values["data"].get("target", "label"), "accuracy")
     for section, keys in (changes or {}).items():
         given = values.get(section, {})
         values[section] = {**given, **keys} if isinstance(given, dict) else given

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoprompt.errors import MetricError, nearest
 from autoprompt.metrics import builtin
@@ -27,7 +27,8 @@ def load_metric(
     if name in builtin.METRICS:
         return builtin.METRICS[name]
     found = _from_file(name, folder, seconds) if ".py:" in name else _entry_point(name, seconds)
-    _try(found, tuple(labels))
+    if "rows" not in found.arguments:  # whose columns are not known here
+        _try(found, tuple(labels))
     return found
 
 
@@ -52,7 +53,7 @@ def _from_file(name: str, folder: Path, seconds: float) -> Metric:
             f"{path} has no metric {attribute!r}; it has {', '.join(names) or 'none'}.{nearest(attribute, names)} "
             "A metric is a function decorated with @autoprompt.metrics.metric."
         )
-    return _isolated(worker, said["name"], said["maximize"])
+    return _isolated(worker, said)
 
 
 def _entry_point(name: str, seconds: float) -> Metric:
@@ -70,7 +71,7 @@ def _entry_point(name: str, seconds: float) -> Metric:
     said = worker.load()
     if "name" not in said:
         raise MetricError(f"The entry point {name!r} is {said['kind']}, not a Metric.")
-    return _isolated(worker, said["name"], said["maximize"])
+    return _isolated(worker, said)
 
 
 def _worker(wanted: dict[str, str], place: str, seconds: float) -> Worker:
@@ -79,10 +80,11 @@ def _worker(wanted: dict[str, str], place: str, seconds: float) -> Worker:
     return Worker(wanted, place, seconds)
 
 
-def _isolated(worker: Worker, name: str, maximize: bool) -> Metric:
+def _isolated(worker: Worker, said: Mapping[str, Any]) -> Metric:
     from autoprompt.metrics.isolated import Isolated
 
-    return Isolated(name, worker, maximize)
+    proxy = worker if said["proxy"] else None
+    return Isolated(said["name"], worker, said["maximize"], proxy, said["arguments"], said["worst"])
 
 
 def _try(found: Metric, labels: tuple[str, ...]) -> None:
@@ -93,4 +95,6 @@ def _try(found: Metric, labels: tuple[str, ...]) -> None:
     right = np.full((len(targets), len(labels)), 0.1 / max(1, len(labels) - 1))
     right[np.arange(len(targets)), np.arange(len(targets)) % len(labels)] = 0.9
     samples = (right, np.roll(right, 1, axis=1), np.full_like(right, 1 / len(labels)))
-    found.many([Outcome(targets, probabilities, labels) for probabilities in samples])
+    outcomes = [Outcome(targets, probabilities, labels) for probabilities in samples]
+    found.many(outcomes)
+    found.proxy(outcomes[0])
