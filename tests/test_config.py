@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from autoprompt.check import check
 from autoprompt.config import Config, StudySection, data_options, read_config, require_words
+from autoprompt.config.sections import AnswerSection
 from autoprompt.errors import ConfigError, DataError
 from autoprompt.racing import RULES
 from autoprompt.samplers import SAMPLERS
@@ -247,6 +248,7 @@ def test_the_whole_file_above_names_every_key_there_is() -> None:
     import tomllib
 
     values = tomllib.loads(WHOLE)
+    values["answer"] = dict.fromkeys(AnswerSection.model_fields)  # for other targets than labels
     values["data"] |= dict.fromkeys(
         ("train", "dev", "test", "split", "options", "first_option", "group", "folds", "fold")
     )
@@ -357,7 +359,7 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
             {"nmae": "x"},
             [
                 "nmae is not a key here",
-                "allowed are budget, data, doctor, explain, finetune, metric",
+                "allowed are answer, budget, data, doctor, explain, finetune, metric",
                 "Did you mean 'name'?",
             ],
         ),
@@ -380,7 +382,7 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
         ({"name": None, "nmae": "x"}, ["name is missing; it is required. Did you mean 'nmae'?"]),
         ({"data.label": None}, ["data.label is missing; it is required"]),
         ({"prompt.template": None}, ["prompt.template is missing; it is required"]),
-        ({"prompt.label_words": None}, ["prompt.label_words is missing; it is required"]),
+        ({"prompt.label_words": None}, ["prompt.label_words has 0 labels; it needs a word for each of at least two."]),
         # wrong kinds
         ({"seed": "7"}, ["seed is '7'", "valid integer"]),
         ({"seed": True}, ["seed is True", "valid integer"]),

@@ -27,8 +27,8 @@ FLOORS = {
     5: {"scorer", "space", "lesson"},
     4: {"written"},
     3: {"engine", "prompt", "report"},
-    2: {"clock", "template", "models", "data", "demonstrations", "metrics", "results", "display"},
-    1: {"answer", "sandbox", "wording", "soft", "errors", "events", "retrieval", "store", "evidence"},
+    2: {"answer", "clock", "template", "models", "data", "demonstrations", "metrics", "results", "display"},
+    1: {"sandbox", "wording", "soft", "errors", "events", "retrieval", "store", "evidence"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

@@ -44,7 +44,7 @@ def read_config(
         if isinstance(values.get(name), bool):
             values[name] = dict.fromkeys(switches, values[name])
     if "metric" not in values and isinstance(values.get("data"), dict):
-        values["metric"] = USUAL_METRICS.get(values["data"].get("target", "label"), "accuracy")
+        values["metric"] = USUAL_METRICS.get(str(values["data"].get("target")), "accuracy")
     for section, keys in (changes or {}).items():
         given = values.get(section, {})
         values[section] = {**given, **keys} if isinstance(given, dict) else given
