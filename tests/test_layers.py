@@ -40,6 +40,8 @@ HOMES = {
     "torch": {"models", "engine", "finetune", "lesson", "tuning", "propose"},
     "pydantic": {"config"},
     "cmaes": {"samplers"},
+    "datasets": {"data"},
+    "pyarrow": {"data"},
     "scipy": {"samplers"},
     "sklearn": {"retrieval", "models", "finetune"},
 }
