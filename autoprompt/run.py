@@ -115,6 +115,7 @@ def run(
         trials = study_options(config).trials
         tell(events.RunStarted(folder.name, resumed, metric.name, metric.maximize, config.seed, trials))
         tell(data_read(splits))
+        _tell_notes(splits, tell)
         scorer = _scorer(opened, folder.scores, config, metric, tell)
         scorer.engine.check = clock.check
         job = Job(
@@ -244,6 +245,11 @@ def _heard(folder: RunFolder) -> set[int]:
     """The trials that the journal knows."""
     ended = ("TrialFinished", "TrialFailed")
     return {event["number"] for event in read_journal(folder.journal) if event["event"] in ended}
+
+
+def _tell_notes(splits: Splits, tell: events.Listener) -> None:
+    for note in splits.notes:
+        tell(events.Notice(note))
 
 
 def _tell_shortened(job: Job) -> None:

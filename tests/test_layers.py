@@ -41,6 +41,8 @@ HOMES = {
     "torch": {"models", "engine", "finetune", "lesson", "tuning", "propose"},
     "pydantic": {"config"},
     "cmaes": {"samplers"},
+    "datasets": {"data"},
+    "pyarrow": {"data"},
     "scipy": {"metrics", "samplers"},
     "sacrebleu": {"metrics"},
     "rouge_score": {"metrics"},

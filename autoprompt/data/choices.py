@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
+from autoprompt.data.cells import Row, cell, short, text_of, whole
 from autoprompt.data.options import DataOptions
-from autoprompt.data.rows import Row, cell, short, text_of, whole
 from autoprompt.errors import DataError
 
 __all__ = ["Answer", "Choices", "Reader", "choices_of", "option_reader"]

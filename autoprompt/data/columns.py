@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from autoprompt.data.cells import cell, text_of, whole
 from autoprompt.data.choices import choices_of
 from autoprompt.data.options import Cut, DataOptions
-from autoprompt.data.rows import cell, text_of, whole
 
 __all__ = ["aside_of", "cut_text", "inputs_of"]
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autoprompt.data.cells import Row, text_of
 from autoprompt.data.classes import check_classes, labels_of, require_known
 from autoprompt.data.columns import aside_of, inputs_of
 from autoprompt.data.examples import Example, Key, fingerprint
 from autoprompt.data.locked import SPLITS, LockedSplit, Splits
 from autoprompt.data.options import DataOptions, Source
-from autoprompt.data.rows import Row, text_of
 from autoprompt.data.splitting import by_folds, by_shares, strata_of
 from autoprompt.data.tables import read_tables
 from autoprompt.data.targets import target_reader
@@ -35,9 +35,12 @@ class Labelled:
     cuts: int = 0
 
 
-def labelled_rows(options: DataOptions) -> list[Labelled]:
-    """All rows as examples, in their order, duplicates too. Raises DataError as `read_splits` does."""
-    rows = _rows(options)
+def labelled_rows(options: DataOptions, test_file: bool = True) -> list[Labelled]:
+    """All rows as examples, in their order, duplicates too; without `test_file`, those of a file of test not.
+
+    Raises DataError as `read_splits` does.
+    """
+    rows = _rows(options, test_file)
     target = target_reader([row for _, row in rows], options)
     found: list[Labelled] = []
     for split, (place, row) in rows:
@@ -92,10 +95,10 @@ def _without(examples: Iterable[Example], seen: set[Key]) -> list[Example]:
 # -- where the rows are ----------------------------------------------------------------------------
 
 
-def _rows(options: DataOptions) -> list[tuple[str, Row]]:
+def _rows(options: DataOptions, test_file: bool) -> list[tuple[str, Row]]:
     """All rows, each with its split."""
     if options.file is None:
-        return _three(options)
+        return _three(options, test_file)
     tables = read_tables(options.file, options.offline)
     if options.split is None:
         return [(name, row) for name, found in tables.items() for row in found]
@@ -108,14 +111,15 @@ def _rows(options: DataOptions) -> list[tuple[str, Row]]:
                 f"allowed are train, dev and test.{nearest(name, SPLITS)}"
             )
         rows.append((name, (place, row)))
+    where = options.file if isinstance(options.file, Path) else named(options.file)
     for name in SPLITS:
         if all(split != name for split, _ in rows):
-            raise DataError(f"{options.file}: no row has {name!r} in column {options.split!r}.")
+            raise DataError(f"{where}: no row has {name!r} in column {options.split!r}.")
     return rows
 
 
-def _three(options: DataOptions) -> list[tuple[str, Row]]:
-    paths = {"train": options.train, "dev": options.dev, "test": options.test}
+def _three(options: DataOptions, test_file: bool) -> list[tuple[str, Row]]:
+    paths = {"train": options.train, "dev": options.dev} | ({"test": options.test} if test_file else {})
     missing = [name for name, path in paths.items() if path is None]
     if missing:
         raise DataError(f"[data] names no file and no {missing[0]}; give file, or all of train, dev and test.")

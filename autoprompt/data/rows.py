@@ -5,58 +5,75 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from autoprompt.data.arrow import parquet_rows
+from autoprompt.data.cells import Row
 from autoprompt.errors import DataError, nearest
 
-__all__ = ["Row", "cell", "fields_of", "read_rows", "short", "text_of", "whole"]
+__all__ = ["SUFFIXES", "read_rows"]
 
-Row = tuple[str, Mapping[str, Any]]  # (where it stands, its columns)
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a JSONL or CSV file, each with the place it stands at.
+    """The rows of a JSONL, JSON, CSV, TSV or Parquet file, each with the place it stands at.
 
     Raises DataError when the file is missing, empty, not UTF-8, or not of its format.
     """
     if not path.exists():
         near = nearest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise DataError(f"There is no data file {path}.{near}")
-    if path.suffix.lower() not in {".jsonl", ".csv", ".tsv"}:
-        raise DataError(f"{path} ends in {path.suffix!r}; data files are .jsonl, .csv or .tsv.")
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
+        allowed = ", ".join(SUFFIXES[:-1])
+        raise DataError(f"{path} ends in {path.suffix!r}; data files are {allowed} or {SUFFIXES[-1]}.")
+    if kind == ".parquet":
+        rows = parquet_rows(path)
+    elif kind == ".json":
+        rows = _json(path, _read(path))
+    else:
+        rows = _jsonl(path, _read(path)) if kind == ".jsonl" else _csv(path, _read(path))
+    if not rows:
+        raise DataError(
+            f"{path} holds no examples" + ("." if kind in (".json", ".parquet") else "; it needs one a line.")
+        )
+    return rows
+
+
+def _read(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}). Save it as UTF-8."
         ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    rows = _jsonl(path, text) if path.suffix.lower() == ".jsonl" else _csv(path, text)
-    if not rows:
-        raise DataError(f"{path} holds no examples; it needs one a line.")
+
+
+def _json(path: Path, text: str) -> list[Row]:
+    """A list of objects, or the one list that an object holds."""
+    needed = "it needs a list of objects, or an object with one such list"
+    if not text.strip():
+        return []
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON ({error}); {needed}. With one object a line it is .jsonl.") from None
+    if isinstance(value, dict):
+        lists = [name for name, held in value.items() if isinstance(held, list)]
+        if len(lists) != 1:
+            raise DataError(f"{path} is an object with {len(lists)} lists ({', '.join(lists[:5])}); {needed}.")
+        value = value[lists[0]]
+    if not isinstance(value, list):
+        raise DataError(f"{path} is {type(value).__name__}; {needed}.")
+    rows: list[Row] = []
+    for number, row in enumerate(value, 1):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, row {number} is {type(row).__name__}; {needed}.")
+        rows.append((f"{path.name}, row {number}", row))
     return rows
-
-
-def fields_of(place: str, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
-    """The texts of some columns of a row. Raises DataError, with the place, when it lacks one."""
-    missing = [name for name in names if row.get(name) is None]
-    if missing:
-        raise DataError(
-            f"{place}: there is no column {missing[0]!r}; it has {', '.join(row)}.{nearest(missing[0], row)}"
-        )
-    return {name: whole(_shown(row[name]).strip()) for name in names}
-
-
-def _shown(value: object) -> str:
-    """A value as text; options, a list or an object that holds one as `text`, one a line."""
-    if isinstance(value, Mapping) and isinstance(value.get("text"), list):
-        value = value["text"]
-    if isinstance(value, list) and value and all(isinstance(one, str | int | float) for one in value):
-        return "\n".join(" ".join(str(one).splitlines()) for one in value)
-    return str(value)
 
 
 def _jsonl(path: Path, text: str) -> list[Row]:
@@ -89,35 +106,3 @@ def _csv(path: Path, text: str) -> list[Row]:
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.reader.line_num} is not CSV ({error}).") from None
     return rows
-
-
-# -- the columns of a row ----------------------------------------------------------------------------
-
-
-def cell(place: str, row: Mapping[str, Any], column: str) -> Any:
-    """What stands in a column. Raises DataError, with the place, when the row lacks it."""
-    if column not in row:
-        names = ", ".join(map(str, row)) or "none"
-        raise DataError(f"{place}: there is no column {column!r}; it has {names}.{nearest(column, map(str, row))}")
-    return row[column]
-
-
-def text_of(place: str, row: Mapping[str, Any], column: str) -> str:
-    """The text or number of a column as text, not empty. Raises DataError, with the place."""
-    value = cell(place, row, column)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise DataError(f"{place}: column {column!r} is {short(value)}; a text or a number is needed.")
-    text = str(value).strip()
-    if not text:
-        raise DataError(f"{place}: column {column!r} is empty. Fill it or remove the row.")
-    return whole(text)
-
-
-def whole(text: str) -> str:
-    """The text with a question mark for each half of a character, which JSON can hold and no file can."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def short(value: object) -> str:
-    """A value as Python writes it, cut where it is long."""
-    return repr(value)[:60]

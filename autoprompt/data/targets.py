@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autoprompt.data.cells import Row, cell, short, text_of, whole
 from autoprompt.data.choices import Answer, Reader, option_reader
 from autoprompt.data.options import DataOptions
-from autoprompt.data.rows import Row, cell, short, text_of, whole
 from autoprompt.errors import DataError
 
 __all__ = ["NO_LABELS", "number_text", "single_labels", "target_reader"]

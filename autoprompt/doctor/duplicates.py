@@ -61,9 +61,9 @@ def _split_rows(splits: Splits) -> list[_Row]:
 
 def _file_rows(options: DataOptions) -> tuple[list[_Row], bool]:
     """The rows of the files, without those that are said to be of test; whether none are, so that all are there."""
-    found = labelled_rows(options)
+    found = labelled_rows(options, test_file=False)
     kept = [_Row(row.place, row.example) for row in found if row.split != "test"]
-    return kept, len(kept) == len(found)
+    return kept, options.test is None and len(kept) == len(found)
 
 
 def _contradicting(splits: Splits, rows: Sequence[_Row], repeated: Iterable[list[_Row]], whole: bool) -> list[Finding]:
