@@ -233,7 +233,9 @@ def test_what_no_program_may_is_refused_and_does_nothing(machine: Machine) -> No
 
 
 @contains
-@pytest.mark.parametrize("attack", ["open('/etc/shadow')", "socket.socket()", "os.kill(os.getppid(), 9)", "import ctypes"])
+@pytest.mark.parametrize(
+    "attack", ["open('/etc/shadow')", "socket.socket()", "os.kill(os.getppid(), 9)", "import ctypes"]
+)
 def test_a_program_that_ends_at_a_refusal_is_forbidden(machine: Machine, attack: str) -> None:
     ran = machine.ran(f"import os, socket\n{attack}")
     assert (ran.passed, ran.outcome) == (False, "forbidden")
@@ -303,7 +305,7 @@ def test_the_word_of_a_pass_stands_in_no_frame(machine: Machine) -> None:
         "import sys\nfound, frame = [], sys._getframe()\nwhile frame:\n"
         "    found += [repr(value) for name, value in frame.f_locals.items() if name != 'found']\n    frame = frame.f_back\n"
     )
-    test = "import re\nassert not re.search(r'[0-9a-f]{32}', ''.join(found)), 'found'"
+    test = "import re\nassert not re.search(r'[0-9a-f]{32}', '\\n'.join(found)), 'found'"
     assert machine.ran(source, (test,)) == Ran(True, "passed", "")
 
 

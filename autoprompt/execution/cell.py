@@ -86,7 +86,7 @@ def _namespaces(tier: str) -> None:
 
 def _walls(job: dict[str, Any], lives: int) -> None:
     """All walls, from the outermost to the innermost; `lives`: a pipe's end that closes with our parent."""
-    scratch, user = os.getcwd(), int(job["user"])
+    scratch, user = str(Path.cwd()), int(job["user"])
     owner = user if user >= 0 else os.getuid()
     if job["tier"] == "plain":
         if user >= 0:

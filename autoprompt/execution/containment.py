@@ -27,7 +27,7 @@ _EVERYWHERE = (
 )
 
 # tries what no program may; each line must be refused
-_ESCAPE = '''
+_ESCAPE = """
 import os, socket
 def refused(do, *given):
     try:
@@ -35,7 +35,7 @@ def refused(do, *given):
     except OSError:
         return True
     return False
-'''
+"""
 
 
 def require_containment() -> tuple[str, ...]:

@@ -14,7 +14,6 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -22,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 from autoprompt.errors import ExecutionError
 from autoprompt.execution.cell import EARLY
 from autoprompt.execution.filter import system_call_filter
-from autoprompt.execution.program import OUTCOMES, Limits, Outcome, Program, Ran
+from autoprompt.execution.program import OUTCOMES, Limits, Program, Ran
 
 __all__ = ["TIERS", "Tier", "guarded"]
 
@@ -122,9 +121,7 @@ def _sent(process: subprocess.Popen[bytes], job: dict[str, Any]) -> bool:
     return True
 
 
-def _hear(
-    process: subprocess.Popen[bytes], listen: int, heard: _Heard, limits: Limits, scratch: Path | None
-) -> None:
+def _hear(process: subprocess.Popen[bytes], listen: int, heard: _Heard, limits: Limits, scratch: Path | None) -> None:
     """Listen until the program has ended or is to be ended."""
     end = time.monotonic() + limits.seconds
     printed = 0
@@ -170,7 +167,7 @@ def _too_full(scratch: Path, most: int) -> bool:
         count += len(folders) + len(files)
         for name in files[:_ENTRIES]:
             with contextlib.suppress(OSError):  # it went meanwhile
-                size += os.lstat(os.path.join(folder, name)).st_blocks * 512
+                size += Path(folder, name).lstat().st_blocks * 512
         if size > most or count > _ENTRIES:
             return True
     return False
