@@ -82,6 +82,7 @@ WHOLE = r"""
 name = "whole-1.0_b"
 metric = "macro_f1"
 metric_seconds = 1.5
+allow_code_execution = true
 seed = 3
 results = "out"
 
@@ -359,7 +360,7 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
             {"nmae": "x"},
             [
                 "nmae is not a key here",
-                "allowed are answer, budget, data, doctor, explain, finetune, metric",
+                "allowed are allow_code_execution, answer, budget, data, doctor, explain, finetune, metric",
                 "Did you mean 'name'?",
             ],
         ),

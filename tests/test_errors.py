@@ -24,6 +24,9 @@ BROAD = {
     ("engine/other.py", "load_engine"): ["another make may raise anything"],
     ("engine/other.py", "score"): ["another make may raise anything"],
     ("finetune/tuned.py", "load_tuned"): ["peft raises many kinds for a broken adapter"],
+    ("execution/harness.py", "judge"): ["a text may break the compiler in any way"],
+    ("execution/harness.py", "_run"): ["a program may raise anything, also the wish to exit"],
+    ("execution/harness.py", "_shown"): ["the program's own exception may raise anything when it is shown"],
     ("metrics/base.py", "_returned"): ["a user's metric may raise anything"],
     ("metrics/child.py", "_loaded"): ["a user's file may raise anything when it is loaded"],
     ("metrics/child.py", "_answer"): ["a user's metric may raise anything"],
@@ -53,6 +56,8 @@ OTHERS = {
     ("clock.py", "check", "Halted"): "caught by the study; no error",
     ("study/asking.py", "stop_if_told", "Halted"): "caught by the study; no error",
     ("study/heats.py", "run", "Halted"): "caught by the study; no error",
+    ("execution/cell.py", "_call", "OSError"): "caught in main, told as a missing wall",
+    ("execution/harness.py", "refuse", "refused"): "PermissionError, in the program's own process",
     ("sandbox.py", "_refuse", "SecurityError"): "caught where templates are rendered, made a PromptError",
     ("clock.py", "_die", "KeyboardInterrupt"): "the second signal",
     (

@@ -28,7 +28,8 @@ FLOORS = {
     4: {"written"},
     3: {"engine", "prompt", "report"},
     2: {"answer", "clock", "template", "models", "data", "demonstrations", "metrics", "results", "display"},
-    1: {"sandbox", "wording", "soft", "errors", "events", "retrieval", "store", "evidence"},
+    1: {"sandbox", "wording", "soft", "events", "retrieval", "store", "evidence", "execution"},
+    0: {"errors"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

@@ -23,8 +23,10 @@ from autoprompt.config.sections import (
     SpaceSection,
     StudySection,
 )
-from autoprompt.errors import AutopromptError, ConfigError, nearest
+from autoprompt.errors import AutopromptError, ConfigError, ExecutionError, nearest
+from autoprompt.execution import require_containment
 from autoprompt.metrics import load_metric
+from autoprompt.metrics.programs import samples_wanted
 from autoprompt.prompt import check_template
 
 __all__ = ["meaning", "meaning_of_parts"]
@@ -39,6 +41,7 @@ def meaning(config: Config, folder: Path) -> list[str]:
         *data_problems(config.data, folder),
         *_prompt_problems(config.prompt, config.space, config.data.inputs),
         *answer_problems(config.data, config.prompt, config.answer, folder),
+        *_execution_problems(config.metric, config.allow_code_execution),
         *_metric_problems(config.metric, list(config.prompt.label_words), folder, config.metric_seconds),
         *_finetune_problems(config.finetune, config.model, folder),
         *_study_problems(config.study),
@@ -103,6 +106,21 @@ def _is_folder(name: str) -> bool:
         return Path(name).is_dir()
     except (OSError, ValueError):  # a name that no folder can have
         return False
+
+
+def _execution_problems(metric: str, allowed: bool) -> list[str]:
+    if samples_wanted(metric) is None:
+        return []
+    if not allowed:
+        return [
+            f"metric is {metric!r}, which runs programs that a language model wrote; to allow it, put "
+            "allow_code_execution = true at the top (they run contained: see README, Programs)."
+        ]
+    try:
+        require_containment()
+    except ExecutionError as error:
+        return [f"metric is {metric!r}. {error}"]
+    return []
 
 
 def _prompt_problems(prompt: PromptSection, space: SpaceSection, fields: Sequence[str]) -> list[str]:

@@ -236,6 +236,7 @@ class Config(_Section):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     metric: Text = "accuracy"
     metric_seconds: Annotated[float, Field(gt=0)] = 60.0  # that one call of a custom metric may take
+    allow_code_execution: bool = False  # run programs that a model wrote, contained: for the metrics pass@k
     seed: Annotated[int, Field(ge=0)] = 0
     results: Text = "results"
     model: ModelSection = ModelSection()
