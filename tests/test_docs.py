@@ -27,7 +27,7 @@ PROGRAMS = {
     "autoprompt.engine.engine", "autoprompt.explain.robustness", "autoprompt.explain.shapley", "autoprompt.export.folder", "autoprompt.finetune",
     "autoprompt.finetune.contrast", "autoprompt.finetune.course", "autoprompt.finetune.seen",
     "autoprompt.finetune.sheets", "autoprompt.finetune.variants",
-    "autoprompt.lesson", "autoprompt.metrics.base", "autoprompt.metrics.numbers", "autoprompt.metrics.sets", "autoprompt.models.loading", "autoprompt.models.pieces",
+    "autoprompt.lesson", "autoprompt.metrics.base", "autoprompt.metrics.costs", "autoprompt.metrics.numbers", "autoprompt.metrics.sets", "autoprompt.models.loading", "autoprompt.models.pieces",
     "autoprompt.models.texts", "autoprompt.prompt", "autoprompt.propose.infill", "autoprompt.propose.phrases",
     "autoprompt.propose.projection", "autoprompt.propose.writing", "autoprompt.racing.bets",
     "autoprompt.report.status",

@@ -41,6 +41,7 @@ HOMES = {
     "pydantic": {"config"},
     "cmaes": {"samplers"},
     "scipy": {"metrics", "samplers"},
+    "evaluate": {"metrics"},
     "sacrebleu": {"metrics"},
     "rouge_score": {"metrics"},
     "sklearn": {"retrieval", "models", "finetune", "metrics"},

@@ -15,6 +15,7 @@ from autoprompt.config.sections import (
     Config,
     DataSection,
     FinetuneSection,
+    MetricSection,
     ModelSection,
     PromptSection,
     SpaceSection,
@@ -22,7 +23,7 @@ from autoprompt.config.sections import (
 )
 from autoprompt.config.wording import short
 from autoprompt.errors import AutopromptError, ConfigError, nearest
-from autoprompt.metrics import load_metric
+from autoprompt.metrics import make_metric
 from autoprompt.prompt import check_template
 
 __all__ = ["meaning", "meaning_of_parts"]
@@ -52,8 +53,10 @@ def meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
         problems += _data_problems(data, folder)
     if data is not None and prompt is not None and space is not None:
         problems += _prompt_problems(prompt, space, data.fields)
-    if isinstance(values.get("metric", "accuracy"), str) and prompt is not None:
-        problems += _metric_problems(values.get("metric", "accuracy"), list(prompt.label_words), folder)
+    metric = values.get("metric", "accuracy")
+    chosen = metric if isinstance(metric, str) else _section(MetricSection, metric)
+    if chosen is not None and prompt is not None:
+        problems += _metric_problems(chosen, list(prompt.label_words), folder)
     finetune = _section(FinetuneSection, values.get("finetune", {}))
     model = _section(ModelSection, values.get("model", {}))
     study = _section(StudySection, values.get("study", {}))
@@ -162,9 +165,9 @@ def _prompt_problems(prompt: PromptSection, space: SpaceSection, fields: Sequenc
     return problems
 
 
-def _metric_problems(metric: str, labels: list[str], folder: Path, seconds: float = 60.0) -> list[str]:
+def _metric_problems(metric: str | MetricSection, labels: list[str], folder: Path, seconds: float = 60.0) -> list[str]:
     try:
-        load_metric(metric, folder, labels if len(labels) > 1 else ("a", "b"), seconds)
+        make_metric(metric, folder, labels if len(labels) > 1 else ("a", "b"), seconds)
     except AutopromptError as error:
         return [f"metric: {error}"]
     return []

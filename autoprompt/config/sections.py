@@ -16,6 +16,7 @@ __all__ = [
     "DoctorSection",
     "ExplainSection",
     "FinetuneSection",
+    "MetricSection",
     "ModelSection",
     "PromptSection",
     "SecondSection",
@@ -38,6 +39,7 @@ BranchName = Literal[
     "infill",
     "rewrite",
 ]
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -72,6 +74,19 @@ class DataSection(_Section):
     split: Text | None = None
     shares: Annotated[list[Share], Field(min_length=3, max_length=3)] = [0.4, 0.3, 0.3]
     quarantine: Annotated[float, Field(ge=0, lt=1)] = 0.05  # of a split that may be left out, as it cannot be scored
+
+
+class MetricSection(_Section):
+    """[metric]: what a prompt is worth, where a name alone does not say it."""
+
+    name: Text
+    also: list[Text] = []  # reported beside it, never chosen by
+    constraints: list[Text] = []  # "recall[billing] >= 0.9"
+    costs: dict[str, dict[str, Cost]] = {}  # of name = "cost": by target and answer
+    default: Cost = 1.0  # of pairs that costs do not name
+    worst: Annotated[float, Field(allow_inf_nan=False)] | None = None  # its worst value, for constraints
+    maximize: bool | None = None  # of "evaluate:NAME"; None: as is known of the name
+    key: Text | None = None  # which of its numbers counts
 
 
 class PromptSection(_Section):
@@ -233,7 +248,7 @@ class Config(_Section):
     """A whole space file."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-    metric: Text = "accuracy"
+    metric: Text | MetricSection = "accuracy"
     metric_seconds: Annotated[float, Field(gt=0)] = 60.0  # that one call of a custom metric may take
     seed: Annotated[int, Field(ge=0)] = 0
     results: Text = "results"
@@ -247,3 +262,7 @@ class Config(_Section):
     doctor: DoctorSection = DoctorSection()
     explain: ExplainSection = ExplainSection()
     finetune: FinetuneSection = FinetuneSection()
+
+    @property
+    def metric_name(self) -> str:
+        return self.metric if isinstance(self.metric, str) else self.metric.name
