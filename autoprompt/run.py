@@ -271,7 +271,8 @@ def _result(
     winner, baseline = finalists[0], next(c for c in finalists if c.kind == "baseline")
     by_value = ranked(finalists, metric)
     seconds: dict[str, float] = {}
-    tokens, also = 0, {}
+    tokens = 0
+    also: dict[str, list[float]] = {}
     for event in read_journal(folder.journal):
         also = event.get("also", also) if event["event"] == "VerdictDetailed" else also
         if event["event"] == "StageFinished":
