@@ -22,7 +22,7 @@ from autoprompt.config import Config, read_task
 from autoprompt.data import Splits
 from autoprompt.engine import load_engine
 from autoprompt.errors import ResultsError
-from autoprompt.metrics import Metric, load_metric
+from autoprompt.metrics import Metric, make_metric
 from autoprompt.models import model_fingerprint
 from autoprompt.report import write_page, write_report
 from autoprompt.results import RunFolder, read_journal, spent, write_json, write_text
@@ -101,7 +101,7 @@ def run(
     """
     base = Path.cwd() if isinstance(source, Mapping) else Path(source).parent
     config, splits = read_task(source, base, changes)
-    metric = load_metric(config.metric, base, splits.labels, config.metric_seconds)
+    metric = make_metric(config.metric, base, splits.labels, config.metric_seconds)
     with ExitStack() as opened:
         folder = opened.enter_context(RunFolder(Path(results or config.results), name or config.name))
         resumed = folder.claim(_manifest(config, splits))
@@ -286,7 +286,9 @@ def _result(
     by_value = ranked(finalists, metric)
     seconds: dict[str, float] = {}
     tokens = 0
+    also: dict[str, list[float]] = {}
     for event in read_journal(folder.journal):
+        also = event.get("also", also) if event["event"] == "VerdictDetailed" else also
         if event["event"] == "StageFinished":
             seconds[event["stage"]] = round(seconds.get(event["stage"], 0.0) + event["seconds"], 2)
             tokens += event["tokens"]
@@ -308,6 +310,7 @@ def _result(
             "evidence": winner.evidence,
         },
         "tuned": None if tuned is None else dict(tuned),
+        "also": also,
         "interval": list(verdict.interval),
         "verdict": verdict.outcome,
         "sentence": verdict.sentence,

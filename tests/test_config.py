@@ -522,6 +522,13 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
         ({"model": {"memory": -1}}, ["model.memory is -1; it must be at least 0"]),
         ({"metric": "gone.py:f"}, ["metric: ", "'gone.py:f'", "is not a file"]),
         ({"metric": ""}, ["metric is empty or too short"]),
+        ({"metric": {}}, ["metric.name is missing"]),
+        ({"metric": {"name": "mcc", "alsso": []}}, ["metric.alsso is not a key here", "Did you mean 'also'?"]),
+        ({"metric": {"name": "mcc", "also": "accuracy"}}, ["metric.also is 'accuracy'", "valid list"]),
+        ({"metric": {"name": "mcc", "also": ["acuracy"]}}, ["metric: There is no metric 'acuracy'"]),
+        ({"metric": {"name": "mcc", "constraints": ["recall[poss] >= 1"]}}, ["no label 'poss'", "mean 'pos'?"]),
+        ({"metric": {"name": "cost", "costs": {"pos": {"neg": -1.0}}}}, ["metric.costs.pos.neg is -1.0", "at least 0"]),
+        ({"metric": {"name": "cost"}}, ["metric: The metric 'cost' needs costs"]),
     ],
 )
 def test_a_problem_names_the_key_what_was_given_and_what_is_allowed(

@@ -49,7 +49,8 @@ def only(function: Callable[..., Any], maximize: bool = True, labels: Sequence[s
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "log_loss", "match"])
 @pytest.mark.parametrize("labels", [LABELS, ("yes", "no"), tuple(f"label {i}" for i in range(150))])
 def test_the_built_in_metrics_are_fine(name: str, labels: Sequence[str]) -> None:
-    assert_fine(METRICS[name], labels)
+    found = examine_metric(METRICS[name], labels)
+    assert found == [fine_of(found, name)]
 
 
 NUMERIC = ("1", "2.5", "4", "-3")
@@ -66,15 +67,18 @@ FITTING = {
 
 @pytest.mark.parametrize("name", sorted(FITTING))
 def test_each_built_in_metric_is_fine_with_answers_of_its_kind(name: str) -> None:
-    assert_fine(METRICS[name], FITTING[name])
+    found = examine_metric(METRICS[name], FITTING[name])
+    assert found == [fine_of(found, name)]
 
 
-def assert_fine(metric: Metric, labels: Sequence[str]) -> None:
-    [found] = examine_metric(metric, labels)
+def fine_of(findings: list[Finding], name: str) -> Finding:
+    """The one finding that says that a metric is fine, and what it should say."""
+    [found] = findings
     assert found.level == "fine", found.message
-    assert found.details["per_example"] is (metric.name not in WHOLE)
+    assert found.details["per_example"] is (name not in WHOLE)
     assert found.details["distinct"] > 10
     assert found.details["ms"] > 0
+    return found
 
 
 def test_a_constant_metric_is_a_problem() -> None:
@@ -294,3 +298,8 @@ def test_one_example_and_the_decorator_do(tmp_path: Path) -> None:
     found = examine_metric(errors, ("x", "y"), examples=1)
     assert found[0].details["maximize"] is False
     assert found[0].details["examples"] == 4
+
+
+def test_a_metric_that_asks_for_rows_is_not_tried_on_answers_without_any() -> None:
+    [found] = examine_metric(metric(lambda rows: [float(row["weight"]) for row in rows]), LABELS)
+    assert (found.level, "asks for rows" in found.message) == ("fine", True)

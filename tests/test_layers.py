@@ -45,6 +45,7 @@ HOMES = {
     "datasets": {"data"},
     "pyarrow": {"data"},
     "scipy": {"metrics", "samplers"},
+    "evaluate": {"metrics"},
     "sacrebleu": {"metrics"},
     "rouge_score": {"metrics"},
     "sklearn": {"retrieval", "models", "finetune", "metrics"},

@@ -18,6 +18,7 @@ from autoprompt.config.sections import (
     BudgetSection,
     Config,
     FinetuneSection,
+    MetricSection,
     ModelSection,
     PromptSection,
     SpaceSection,
@@ -25,7 +26,7 @@ from autoprompt.config.sections import (
 )
 from autoprompt.errors import AutopromptError, ConfigError, ExecutionError, nearest
 from autoprompt.execution import require_containment
-from autoprompt.metrics import load_metric
+from autoprompt.metrics import make_metric
 from autoprompt.metrics.programs import samples_wanted
 from autoprompt.prompt import check_template
 
@@ -62,8 +63,10 @@ def meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
         problems += _prompt_problems(prompt, space, data.inputs)
     if data is not None and prompt is not None and answer is not None:
         problems += answer_problems(data, prompt, answer, folder)
-    if isinstance(values.get("metric", "accuracy"), str) and prompt is not None:
-        problems += _metric_problems(values.get("metric", "accuracy"), list(prompt.label_words), folder)
+    metric = values.get("metric", "accuracy")
+    chosen = metric if isinstance(metric, str) else _section(MetricSection, metric)
+    if chosen is not None and prompt is not None:
+        problems += _metric_problems(chosen, list(prompt.label_words), folder)
     finetune = _section(FinetuneSection, values.get("finetune", {}))
     model = _section(ModelSection, values.get("model", {}))
     study = _section(StudySection, values.get("study", {}))
@@ -148,9 +151,9 @@ def _prompt_problems(prompt: PromptSection, space: SpaceSection, fields: Sequenc
     return problems
 
 
-def _metric_problems(metric: str, labels: list[str], folder: Path, seconds: float = 60.0) -> list[str]:
+def _metric_problems(metric: str | MetricSection, labels: list[str], folder: Path, seconds: float = 60.0) -> list[str]:
     try:
-        load_metric(metric, folder, labels if len(labels) > 1 else ("a", "b"), seconds)
+        make_metric(metric, folder, labels if len(labels) > 1 else ("a", "b"), seconds)
     except AutopromptError as error:
         return [f"metric: {error}"]
     return []

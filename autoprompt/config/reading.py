@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from autoprompt.config.answering import USUAL_METRICS
 from autoprompt.config.meaning import meaning, meaning_of_parts
-from autoprompt.config.sections import Config
+from autoprompt.config.sections import Config, MetricSection
 from autoprompt.config.wording import problem
 from autoprompt.data import DataOptions, Frame, Source, Splits, read_splits
 from autoprompt.errors import ConfigError, DataError, nearest
@@ -51,12 +51,18 @@ def read_config(
     try:
         config = Config.model_validate(_lists_to_floats(values))
     except ValidationError as error:
-        found = [problem(dict(e), values) for e in error.errors()]
+        found = [problem(dict(e), values) for e in error.errors() if _is_of_its_kind(e["loc"], values)]
         raise ConfigError(where, [*found, *meaning_of_parts(values, folder)]) from None
     problems = meaning(config, folder)
     if problems:
         raise ConfigError(where, problems)
     return config
+
+
+def _is_of_its_kind(place: tuple[int | str, ...], values: Mapping[str, Any]) -> bool:
+    """Whether an error is of the kind that was given, where a key may be a text or a table."""
+    is_table = isinstance(values.get("metric"), Mapping)
+    return place[:1] != ("metric",) or (place[1:2] == (MetricSection.__name__,)) == is_table
 
 
 def _toml(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ __all__ = [
     "DoctorSection",
     "ExplainSection",
     "FinetuneSection",
+    "MetricSection",
     "ModelSection",
     "PromptSection",
     "SecondSection",
@@ -38,6 +39,7 @@ BranchName = Literal[
     "infill",
     "rewrite",
 ]
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -58,6 +60,19 @@ class ModelSection(_Section):
     trust_remote_code: bool = False
     revision: Text | None = None  # of a hub model
     offline: bool | None = None  # None: where the model is a folder
+
+
+class MetricSection(_Section):
+    """[metric]: what a prompt is worth, where a name alone does not say it."""
+
+    name: Text
+    also: list[Text] = []  # reported beside it, never chosen by
+    constraints: list[Text] = []  # "recall[billing] >= 0.9"
+    costs: dict[str, dict[str, Cost]] = {}  # of name = "cost": by target and answer
+    default: Cost = 1.0  # of pairs that costs do not name
+    worst: Annotated[float, Field(allow_inf_nan=False)] | None = None  # its worst value, for constraints
+    maximize: bool | None = None  # of "evaluate:NAME"; None: as is known of the name
+    key: Text | None = None  # which of its numbers counts
 
 
 class PromptSection(_Section):
@@ -234,7 +249,7 @@ class Config(_Section):
     """A whole space file."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-    metric: Text = "accuracy"
+    metric: Text | MetricSection = "accuracy"
     metric_seconds: Annotated[float, Field(gt=0)] = 60.0  # that one call of a custom metric may take
     allow_code_execution: bool = False  # run programs that a model wrote, contained: for the metrics pass@k
     seed: Annotated[int, Field(ge=0)] = 0
@@ -250,3 +265,7 @@ class Config(_Section):
     doctor: DoctorSection = DoctorSection()
     explain: ExplainSection = ExplainSection()
     finetune: FinetuneSection = FinetuneSection()
+
+    @property
+    def metric_name(self) -> str:
+        return self.metric if isinstance(self.metric, str) else self.metric.name

@@ -75,7 +75,10 @@ def _end_with(lifeline: int) -> None:
 def _loaded(wanted: dict[str, Any]) -> tuple[dict[str, Any], Metric | None]:
     """What to say of the metric that is wanted, and the metric, if it is there."""
     try:
-        holder, found = _from_file(wanted) if "path" in wanted else _from_package(wanted)
+        if "evaluate" in wanted:
+            holder, found = None, _from_evaluate(wanted)
+        else:
+            holder, found = _from_file(wanted) if "path" in wanted else _from_package(wanted)
     except BaseException as error:  # the user's own file may raise anything, and may call exit
         return _told(error, str(wanted.get("path", ""))), None
     if not isinstance(found, Metric):
@@ -104,6 +107,12 @@ def _from_package(wanted: dict[str, Any]) -> tuple[None, Any]:
     """What an entry point names."""
     module = importlib.import_module(wanted["module"])
     return None, functools.reduce(getattr, filter(None, wanted["attribute"].split(".")), module)
+
+
+def _from_evaluate(wanted: dict[str, Any]) -> Metric:
+    from autoprompt.metrics.evaluated import load_evaluated
+
+    return load_evaluated(wanted["evaluate"], wanted["key"], wanted["maximize"])
 
 
 def _answer(metric: Metric, outcome: Any, proxy: bool, file: str) -> bytes:

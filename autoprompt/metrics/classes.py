@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from autoprompt.metrics.base import Metric, metric
@@ -38,12 +39,10 @@ def balanced_accuracy(targets: list[str], predictions: list[str]) -> float:
 @metric(proxy=right, worst=0.0)
 def macro_f1(targets: list[str], predictions: list[str], labels: list[str]) -> float:
     """The unweighted mean of the labels' F1 scores; labels that occur nowhere do not count."""
-    scores = []
-    for label in dict.fromkeys([*labels, *targets]):
-        hits = sum(t == label == p for t, p in zip(targets, predictions, strict=True))
-        occurrences = sum(t == label for t in targets) + sum(p == label for p in predictions)
-        if occurrences:
-            scores.append(2 * hits / occurrences)
+    hits = Counter(target for target, answer in zip(targets, predictions, strict=True) if target == answer)
+    occurrences = Counter(targets) + Counter(predictions)
+    known = dict.fromkeys([*labels, *targets])
+    scores = [2 * hits[label] / occurrences[label] for label in known if occurrences[label]]
     return sum(scores) / len(scores) if scores else 0.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +16,30 @@ if TYPE_CHECKING:
 
 __all__ = ["load_metric"]
 
+_EVALUATE = "evaluate:"
+
 
 def load_metric(
-    name: str, folder: Path, labels: Sequence[str] = ("yes", "no", "maybe"), seconds: float = 60.0
+    name: str,
+    folder: Path,
+    labels: Sequence[str] = ("yes", "no", "maybe"),
+    seconds: float = 60.0,
+    key: str | None = None,
+    maximize: bool | None = None,
 ) -> Metric:
-    """A built-in by name, `file.py:function` relative to `folder`, or an entry point; then tried.
+    """A built-in by name, `file.py:function` relative to `folder`, `evaluate:NAME` of that library, or an entry point;
+    then tried.
 
     All but the built-in ones run in a process of their own, in which one call may take `seconds`.
+    key, maximize: of a metric of evaluate, which of its numbers counts, and whether more is better.
     Raises MetricError when it is not there, breaks its contract on sample answers, or raises.
     """
     if name in builtin.METRICS:
         return builtin.METRICS[name]
-    found = _from_file(name, folder, seconds) if ".py:" in name else _entry_point(name, seconds)
+    if name.startswith(_EVALUATE):
+        found = _evaluated(name, folder, seconds, key, maximize)
+    else:
+        found = _from_file(name, folder, seconds) if ".py:" in name else _entry_point(name, seconds)
     if "rows" not in found.arguments:  # whose columns are not known here
         _try(found, tuple(labels))
     return found
@@ -56,6 +69,23 @@ def _from_file(name: str, folder: Path, seconds: float) -> Metric:
     return _isolated(worker, said)
 
 
+def _evaluated(name: str, folder: Path, seconds: float, key: str | None, maximize: bool | None) -> Metric:
+    """A module of the library evaluate: by its name there, or its folder or file relative to `folder`."""
+    import importlib.util
+
+    if importlib.util.find_spec("evaluate") is None:
+        raise MetricError(
+            f"The metric {name[:80]!r} needs the library evaluate, which is not installed: "
+            "pip install autoprompt-search[evaluate]."
+        )
+    wanted = name.removeprefix(_EVALUATE)
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        place = (folder / wanted).resolve()
+        wanted = str(place) if place.exists() else wanted
+    worker = _worker({"evaluate": wanted, "key": key, "maximize": maximize}, f"The metric {name!r}", seconds)
+    return _isolated(worker, worker.load())
+
+
 def _entry_point(name: str, seconds: float) -> Metric:
     import importlib.metadata
 
@@ -74,7 +104,7 @@ def _entry_point(name: str, seconds: float) -> Metric:
     return _isolated(worker, said)
 
 
-def _worker(wanted: dict[str, str], place: str, seconds: float) -> Worker:
+def _worker(wanted: dict[str, Any], place: str, seconds: float) -> Worker:
     from autoprompt.metrics.isolated import Worker  # here: built-in metrics need no process, on any system
 
     return Worker(wanted, place, seconds)
