@@ -37,6 +37,7 @@ HOMES = {
     "optuna": {"study", "samplers", "racing"},
     "rich": {"display"},
     "transformers": {"models", "engine", "finetune"},
+    "llguidance": {"engine"},
     "peft": {"finetune"},
     "jinja2": {"template", "sandbox"},
     "torch": {"models", "engine", "finetune", "lesson", "tuning", "propose"},
