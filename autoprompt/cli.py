@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--prompt-only", action="store_true", help="leave the fine-tuned weights away")
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     predict.add_argument("--offline", action="store_true", help="take a hub model from the cache alone")
+    predict.add_argument("--allow-code-execution", action="store_true", help="run the programs that are written")
     predict.set_defaults(verb=_predict)
     report = verbs.add_parser("report", help="the report of a run, or of several side by side")
     report.add_argument("folders", type=Path, nargs="+", metavar="folder", help="results/NAME")
@@ -227,7 +228,10 @@ def _predict(options: argparse.Namespace) -> int:
     from autoprompt.results import write_text
     from autoprompt.wording import plain
 
-    found = predict(options.folder, options.file, options.prompt_only, options.device, options.offline or None)
+    found = predict(
+        options.folder, options.file, options.prompt_only, options.device, options.offline or None,
+        allow_code_execution=options.allow_code_execution,
+    )  # fmt: skip
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.rows)
     if options.out is None:
         sys.stdout.write(plain(lines) if sys.stdout.isatty() else lines)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from autoprompt.data import Example, fields_of, read_rows
+from autoprompt.data import Example, fields_of, labelled_rows, read_inputs, read_rows
 from autoprompt.errors import DataError, ExportError, nearest
-from autoprompt.export import read_export
+from autoprompt.export import Exported, read_export
 from autoprompt.finetune import load_tuned
 from autoprompt.metrics import Outcome, load_metric
 from autoprompt.metrics.chosen import COST
 from autoprompt.models import Family, load_model
+from autoprompt.prompt import Prompt
 from autoprompt.scorer import Scorer
 
 __all__ = ["Predictions", "predict"]
@@ -30,11 +31,18 @@ class Predictions:
 
 
 def predict(
-    folder: Path, file: Path, prompt_only: bool = False, device: str = "auto", offline: bool | None = None
+    folder: Path,
+    file: Path,
+    prompt_only: bool = False,
+    device: str = "auto",
+    offline: bool | None = None,
+    *,
+    allow_code_execution: bool = False,
 ) -> Predictions:
     """Score the rows of a JSONL or CSV file with an exported winner.
 
-    prompt_only: leave the fine-tuned weights away. offline: take a hub model from the cache alone. Raises
+    prompt_only: leave the fine-tuned weights away. offline: take a hub model from the cache alone.
+    allow_code_execution: run the programs that are written, where the metric is "pass@k" and the file has tests. Raises
     ExportError when the folder is no export, ModelError when its model cannot be loaded, DataError when the
     file lacks an input column.
     """
@@ -48,14 +56,9 @@ def predict(
         )
     if tuned and about.method == "lora":
         model = load_tuned(model, folder / "adapter")
-    rows = read_rows(file)
-    labelled = all(about.label in row for _, row in rows)
-    examples = [
-        _example(number, place, row, about.fields, about.label if labelled else None, prompt.labels)
-        for number, (place, row) in enumerate(rows)
-    ]
-    # what mistakes cost is the space file's, and not exported
-    metric = load_metric("accuracy" if about.metric == COST else about.metric, folder, prompt.labels)
+    examples, labelled = _examples(file, about, prompt)
+    name = about.metric if labelled and about.metric != COST else "accuracy"  # which nobody is told without targets
+    metric = load_metric(name, folder, prompt.labels, allow_code_execution=allow_code_execution)
     [score] = Scorer(model, metric).score([tuned_prompt if tuned else prompt], examples)
     return Predictions(
         [_answer(score.outcome, i) for i in range(len(examples))],
@@ -71,11 +74,26 @@ def _family(name: str) -> Any:
     return name
 
 
-def _example(
-    number: int, place: str, row: Any, fields: tuple[str, ...], label: str | None, labels: tuple[str, ...]
-) -> Example:
-    shown = fields_of(place, row, fields)
-    found = labels[0] if label is None else str(row[label]).strip()
+def _examples(file: Path, about: Exported, prompt: Prompt) -> tuple[list[Example], bool]:
+    """The rows of a file as examples, and whether they have targets."""
+    rows = read_rows(file)
+    reading = about.reading(file, rows[0][1])
+    if all(reading.column(about.label) in row for _, row in rows):
+        if about.target == "label":
+            return [
+                _example(number, place, row, about, prompt.labels) for number, (place, row) in enumerate(rows)
+            ], True
+        return [row.example for row in labelled_rows(reading)], True
+    stands = prompt.labels[0] if prompt.answer.kind in ("label", "option") else "0" if about.target == "number" else ""
+    if about.target == "option":
+        return [replace(example, label=stands) for example in read_inputs(file, reading)], False
+    fields = [(place, fields_of(place, row, about.fields)) for place, row in rows]
+    return [Example(number, shown, stands) for number, (_, shown) in enumerate(fields)], False
+
+
+def _example(number: int, place: str, row: Any, about: Exported, labels: tuple[str, ...]) -> Example:
+    shown = fields_of(place, row, about.fields)
+    found = str(row[about.label]).strip()
     if found not in labels:
         raise DataError(f"{place}: the label is {found!r}; allowed are {', '.join(labels)}.{nearest(found, labels)}")
     return Example(number, shown, found)
@@ -85,4 +103,6 @@ def _answer(outcome: Outcome, at: int) -> dict[str, Any]:
     probabilities = {
         label: round(float(p), 6) for label, p in zip(outcome.labels, outcome.probabilities[at], strict=True)
     }
+    if outcome.answers is not None:
+        return {"prediction": outcome.answers[at], **({"probabilities": probabilities} if probabilities else {})}
     return {"prediction": outcome.predictions[at], "probabilities": probabilities}

@@ -7,10 +7,9 @@ from typing import Any
 
 from autoprompt import events
 from autoprompt.config import read_task
-from autoprompt.metrics import make_metric
 from autoprompt.plan import Plan
 from autoprompt.scorer import Scorer
-from autoprompt.setting import data_read, load_task_model, make_clock, make_space, study_options
+from autoprompt.setting import data_read, load_task_metric, load_task_model, make_clock, make_space, study_options
 from autoprompt.stages import plan_of
 
 __all__ = ["preview"]
@@ -25,7 +24,7 @@ def preview(
     """
     config, splits = read_task(file, file.parent, changes)
     clock = make_clock(config, 0.0)
-    metric = make_metric(config.metric, file.parent, splits.labels, config.metric_seconds)
+    metric = load_task_metric(config, file.parent, splits.labels)
     trials = study_options(config).trials
     listener(events.RunStarted(config.name, False, metric.name, metric.maximize, config.seed, trials))
     listener(data_read(splits))

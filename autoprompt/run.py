@@ -22,13 +22,14 @@ from autoprompt.config import Config, read_task
 from autoprompt.data import Splits
 from autoprompt.engine import load_engine
 from autoprompt.errors import ResultsError
-from autoprompt.metrics import Metric, make_metric
+from autoprompt.metrics import Metric
 from autoprompt.models import model_fingerprint
 from autoprompt.report import write_page, write_report
 from autoprompt.results import RunFolder, read_journal, spent, write_json, write_text
 from autoprompt.scorer import Scorer
 from autoprompt.setting import (
     data_read,
+    load_task_metric,
     load_task_model,
     load_writer,
     make_clock,
@@ -101,7 +102,7 @@ def run(
     """
     base = Path.cwd() if isinstance(source, Mapping) else Path(source).parent
     config, splits = read_task(source, base, changes)
-    metric = make_metric(config.metric, base, splits.labels, config.metric_seconds)
+    metric = load_task_metric(config, base, splits.labels)
     with ExitStack() as opened:
         folder = opened.enter_context(RunFolder(Path(results or config.results), name or config.name))
         resumed = folder.claim(_manifest(config, splits))

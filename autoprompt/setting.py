@@ -14,6 +14,7 @@ from autoprompt.data import Splits
 from autoprompt.engine import ScoreMemory
 from autoprompt.errors import ModelError
 from autoprompt.finetune import require_tunable
+from autoprompt.metrics import Metric, make_metric
 from autoprompt.models import LanguageModel, load_model, model_fingerprint
 from autoprompt.prompt import Prompt
 from autoprompt.space import DemonstrationSpace, SoftSpace, Space
@@ -22,6 +23,7 @@ from autoprompt.study import StudyOptions
 __all__ = [
     "data_read",
     "fingerprints",
+    "load_task_metric",
     "load_task_model",
     "load_writer",
     "make_clock",
@@ -84,6 +86,13 @@ def make_clock(config: Config, spent: float) -> Clock:
     budget = config.budget
     seconds = None if budget.hours is None else 3600 * budget.hours
     return Clock(seconds, spent, None if budget.until is None else parse_until(budget.until))
+
+
+def load_task_metric(config: Config, base: Path, labels: Sequence[str]) -> Metric:
+    """The metric of a config, whose files lie in `base`. Raises MetricError."""
+    return make_metric(
+        config.metric, base, labels, config.metric_seconds, allow_code_execution=config.allow_code_execution
+    )
 
 
 def load_task_model(config: Config, tell: events.Listener) -> LanguageModel:

@@ -16,11 +16,18 @@ from autoprompt.config import Config, read_task
 from autoprompt.data import Splits
 from autoprompt.engine import ScoreMemory, load_engine
 from autoprompt.errors import ResultsError
-from autoprompt.metrics import make_metric
 from autoprompt.models import LanguageModel
 from autoprompt.results import differences
 from autoprompt.scorer import Scorer
-from autoprompt.setting import fingerprints, load_task_model, load_writer, make_space, open_memory, study_options
+from autoprompt.setting import (
+    fingerprints,
+    load_task_metric,
+    load_task_model,
+    load_writer,
+    make_space,
+    open_memory,
+    study_options,
+)
 from autoprompt.study import Posting, Shared, Study, joined, published
 
 __all__ = ["work"]
@@ -50,7 +57,7 @@ def work(
     _check(posting, fingerprints(config, splits))
     splits = _kept(splits, posting)
     heard = _Counting(listener)
-    metric = make_metric(config.metric, place, splits.labels, config.metric_seconds)
+    metric = load_task_metric(config, place, splits.labels)
     model = load_task_model(config, heard)
     other = None if config.model.engine == "own" else load_engine(config.model.engine, model)
     with _memory(posting, model, config) as memory:

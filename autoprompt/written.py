@@ -11,12 +11,12 @@ import numpy as np
 from autoprompt.answer import ByText
 from autoprompt.data import Example
 from autoprompt.engine import Engine, Form, Request, WritingRules
+from autoprompt.metrics.programs import SAMPLES
 from autoprompt.models import Encoding, LanguageModel
 from autoprompt.prompt import Prompt, Rendered
 
-__all__ = ["SAMPLES", "Wrote", "answered_encodings", "texts_written"]
+__all__ = ["Wrote", "answered_encodings", "texts_written"]
 
-SAMPLES = "\x1e"  # between several samples of one answer
 _TARGET = "\ue0a3"  # a private-use character names the field that holds what is to be answered
 
 

@@ -27,6 +27,7 @@ from autoprompt.config.sections import (
 from autoprompt.errors import AutopromptError, ConfigError, ExecutionError, nearest
 from autoprompt.execution import require_containment
 from autoprompt.metrics import make_metric
+from autoprompt.metrics.builtin import METRICS, metrics_for
 from autoprompt.metrics.programs import samples_wanted
 from autoprompt.prompt import check_template
 
@@ -42,7 +43,8 @@ def meaning(config: Config, folder: Path) -> list[str]:
         *data_problems(config.data, folder),
         *_prompt_problems(config.prompt, config.space, config.data.inputs),
         *answer_problems(config.data, config.prompt, config.answer, folder),
-        *_execution_problems(config.metric, config.allow_code_execution),
+        *_execution_problems(_name(config.metric), config.allow_code_execution),
+        *_fitting_problems(config),
         *_metric_problems(config.metric, list(config.prompt.label_words), folder, config.metric_seconds),
         *_finetune_problems(config.finetune, config.model, folder),
         *_study_problems(config.study),
@@ -126,6 +128,37 @@ def _execution_problems(metric: str, allowed: bool) -> list[str]:
     return []
 
 
+def _name(metric: str | MetricSection) -> str:
+    return metric if isinstance(metric, str) else metric.name
+
+
+def _fitting_problems(config: Config) -> list[str]:
+    """Where the metric is not for such targets, or not for so many samples."""
+    name, target = _name(config.metric), config.data.target
+    problems = []
+    if name in METRICS and name not in (allowed := metrics_for(target)):
+        problems.append(
+            f"metric is {name!r}, and data.target is {target!r}; for that there are {', '.join(allowed)}, "
+            "or your own metric."
+        )
+    wanted, samples = samples_wanted(name), config.answer.samples
+    if wanted is not None and target != "program":
+        problems.append(f"metric is {name!r}, and data.target is {target!r}; it is for data.target = 'program'.")
+    if samples < (wanted or 1):
+        problems.append(
+            f"metric is {name!r}, and answer.samples is {samples}; give answer.samples = {wanted} or more, "
+            "and answer.temperature above 0."
+        )
+    if samples > 1 and wanted is None and name in METRICS:
+        problems.append(f"answer.samples is {samples}, and metric is {name!r}, which judges one answer; leave it out.")
+    made = {"unlabelled": config.finetune.unlabelled is not None, "write": config.finetune.write > 0}
+    return problems + [
+        f"finetune.{key} is given, and data.target is {target!r}; it is for data.target = 'label'."
+        for key, given in made.items()
+        if given and target != "label"
+    ]
+
+
 def _prompt_problems(prompt: PromptSection, space: SpaceSection, fields: Sequence[str]) -> list[str]:
     problems = []
     templates = {"prompt.template": prompt.template}
@@ -153,7 +186,7 @@ def _prompt_problems(prompt: PromptSection, space: SpaceSection, fields: Sequenc
 
 def _metric_problems(metric: str | MetricSection, labels: list[str], folder: Path, seconds: float = 60.0) -> list[str]:
     try:
-        make_metric(metric, folder, labels if len(labels) > 1 else ("a", "b"), seconds)
+        make_metric(metric, folder, labels if len(labels) > 1 else ("a", "b"), seconds)  # it is tried on labels
     except AutopromptError as error:
         return [f"metric: {error}"]
     return []

@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+from autoprompt.data import DataOptions, Target
 from autoprompt.errors import ExportError
 from autoprompt.export.card import Trained, card
 from autoprompt.models.labels import LABELS_FILE
@@ -28,7 +29,8 @@ class Exported:
 
     model, family: what to load. dtype: how its scores were made. metric: its name, or a file beside
     and its function. fields, label: the columns. use: "tuned" or "prompt", which of the two is the
-    better one on dev. scores: the test scores by part. method: of fine-tuning, or None.
+    better one on dev. scores: the test scores by part. method: of fine-tuning, or None. target, options, first_option,
+    aside, columns: how rows are read, as `DataOptions` has them.
     """
 
     model: str
@@ -42,6 +44,20 @@ class Exported:
     model_fingerprint: str = ""
     prompt_fingerprint: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
+    target: Target = "label"
+    options: str | None = None
+    first_option: Literal[0, 1] = 0
+    aside: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def reading(self, file: Path, row: Mapping[str, Any]) -> DataOptions:
+        """How the rows of a file are read, of which `row` is one: its columns may have the data's names, or ours."""
+        columns = {name: column for name, column in self.columns.items() if name not in row}
+        fields = tuple(name for name in self.fields if name != self.options)
+        return DataOptions(
+            self.label, fields or self.fields, file, target=self.target, options=self.options,
+            first_option=self.first_option, aside=self.aside, columns=columns,
+        )  # fmt: skip
 
     @property
     def commit(self) -> str | None:
@@ -124,8 +140,9 @@ def read_export(folder: Path) -> tuple[Exported, Prompt, Prompt]:
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         known = value.pop("format") == FORMAT
-        about = Exported(**{**value, "fields": tuple(value["fields"])})
-        if not known or not isinstance(value["fields"], list) or not _is_typed(about):
+        lists = {name: tuple(value[name]) for name in ("fields", "aside") if isinstance(value.get(name), list)}
+        about = Exported(**{**value, **lists})
+        if not known or not isinstance(about.fields, tuple) or not _is_typed(about):
             raise ValueError(f"it is of another format than {FORMAT!r}, or a part of it is of a wrong kind")
     except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
         raise ExportError(
@@ -140,7 +157,9 @@ def read_export(folder: Path) -> tuple[Exported, Prompt, Prompt]:
 def _is_typed(about: Exported) -> bool:
     texts = [about.model, about.family, about.dtype, about.metric, about.label, about.use, about.method or ""]
     texts += [about.model_fingerprint, about.prompt_fingerprint, *about.fields]
+    texts += [*about.aside, about.options or "", *about.columns, *about.columns.values()]
     right = isinstance(about.scores, dict) and about.use in ("prompt", "tuned")
+    right = right and about.target in get_args(Target) and about.first_option in (0, 1)
     return right and all(isinstance(text, str) for text in texts)
 
 

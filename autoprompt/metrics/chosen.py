@@ -45,7 +45,12 @@ class Choice(Protocol):
 
 
 def make_metric(
-    section: str | Choice, folder: Path, labels: Sequence[str] = ("yes", "no", "maybe"), seconds: float = 60.0
+    section: str | Choice,
+    folder: Path,
+    labels: Sequence[str] = ("yes", "no", "maybe"),
+    seconds: float = 60.0,
+    *,
+    allow_code_execution: bool = False,
 ) -> Metric:
     """The metric that a name or a table chooses; the arguments are those of `load_metric`.
 
@@ -54,13 +59,16 @@ def make_metric(
     if isinstance(section, str):
         if section == COST:
             raise MetricError("The metric 'cost' needs costs: [metric] with name = \"cost\" and costs = {...}.")
-        return load_metric(section, folder, labels, seconds)
+        return load_metric(section, folder, labels, seconds, allow_code_execution=allow_code_execution)
     _require_fitting(section)
     known = dict(METRICS)
     if section.name == COST:
         known[COST] = found = cost_metric(section.costs, section.default, labels)
     else:
-        found = load_metric(section.name, folder, labels, seconds, section.key, section.maximize)
+        found = load_metric(
+            section.name, folder, labels, seconds, section.key, section.maximize,
+            allow_code_execution=allow_code_execution,
+        )  # fmt: skip
     if section.worst is not None:
         found = replace(found, worst=section.worst)
     bounds = [read_constraint(text, labels, known) for text in section.constraints]

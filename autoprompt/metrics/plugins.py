@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from autoprompt.errors import MetricError, nearest
 from autoprompt.metrics import builtin
 from autoprompt.metrics.base import Metric, Outcome
+from autoprompt.metrics.programs import pass_at_k, samples_wanted
 
 if TYPE_CHECKING:
     from autoprompt.metrics.isolated import Worker
 
 __all__ = ["load_metric"]
+
+_SAMPLE = ("yes", "no", "maybe")  # answers to try a metric on
 
 _EVALUATE = "evaluate:"
 
@@ -26,22 +29,27 @@ def load_metric(
     seconds: float = 60.0,
     key: str | None = None,
     maximize: bool | None = None,
+    *,
+    allow_code_execution: bool = False,
 ) -> Metric:
     """A built-in by name, `file.py:function` relative to `folder`, `evaluate:NAME` of that library, or an entry point;
     then tried.
 
     All but the built-in ones run in a process of their own, in which one call may take `seconds`.
     key, maximize: of a metric of evaluate, which of its numbers counts, and whether more is better.
+    allow_code_execution: whether "pass@k" may run programs; where it may not, it raises when it is called.
     Raises MetricError when it is not there, breaks its contract on sample answers, or raises.
     """
     if name in builtin.METRICS:
         return builtin.METRICS[name]
+    if (k := samples_wanted(name)) is not None:
+        return Metric(name, pass_at_k(k, allow_code_execution), arguments=("predictions", "rows"), worst=0.0)
     if name.startswith(_EVALUATE):
         found = _evaluated(name, folder, seconds, key, maximize)
     else:
         found = _from_file(name, folder, seconds) if ".py:" in name else _entry_point(name, seconds)
     if "rows" not in found.arguments:  # whose columns are not known here
-        _try(found, tuple(labels))
+        _try(found, tuple(labels) or _SAMPLE)
     return found
 
 

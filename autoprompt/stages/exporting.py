@@ -40,6 +40,11 @@ def exported(job: Job, winner: Candidate, verdict: Verdict, outcome: Mapping[str
         model_fingerprint=model.fingerprint,
         prompt_fingerprint=winner.prompt.fingerprint,
         scores=scores,
+        target=config.data.target,
+        options=config.data.options,
+        first_option=config.data.first_option,
+        aside=tuple(config.data.aside),
+        columns=dict(config.data.columns),
     )
     export(
         folder.winner, winner.prompt, about, tuned_prompt, folder.tuning if helped else None,
