@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jinja2
 import jinja2.meta
@@ -49,13 +50,13 @@ _COMPILING = (jinja2.TemplateError, MemoryError, OverflowError, RecursionError, 
 
 @dataclass(frozen=True)
 class Template:
-    """A compiled template; `names` are the variables that it reads."""
+    """A compiled template; `names` are the variables that it reads, without functions that it calls."""
 
     source: str
     names: frozenset[str]
     _jinja: jinja2.Template
 
-    def render(self, values: Mapping[str, str]) -> str:
+    def render(self, values: Mapping[str, Any]) -> str:
         """The text with `values` in their places. Raises PromptError when it cannot be made, or costs too much."""
         try:
             return self._jinja.render(with_budget(values))
@@ -71,7 +72,7 @@ def compiled(source: str) -> Template:
     try:
         tree = _environment().parse(source)
         _check(tree, source)
-        names = frozenset(jinja2.meta.find_undeclared_variables(tree))
+        names = frozenset(jinja2.meta.find_undeclared_variables(tree)) - _functions(tree)
         return Template(source, names, _environment().from_string(Charging().visit(tree)))
     except _COMPILING as error:
         raise PromptError(
@@ -88,6 +89,13 @@ def _check(tree: nodes.Template, source: str) -> None:
         if recursive or not isinstance(statement, _STATEMENTS):
             name = "a recursive loop" if recursive else f"the statement {type(statement).__name__.lower()!r}"
             raise PromptError(f"The template {quoted(source)} has {name}; allowed are if, for, set, with and filter.")
+
+
+def _functions(tree: nodes.Template) -> set[str]:
+    """The names that are called and nothing else, where the sandbox knows them: a field may be called zip."""
+    called = {id(call.node) for call in tree.find_all(nodes.Call)}
+    read = {name.name for name in tree.find_all(nodes.Name) if id(name) not in called}
+    return set(_environment().globals) - read
 
 
 def quoted(text: str) -> str:
