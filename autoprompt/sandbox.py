@@ -68,7 +68,8 @@ class _Work:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.left = _BUDGET + _PER_INPUT * sum(map(_size, values.values()))
-        self._values, self._draws, self._seed = values, 0, ""
+        self._values = {name: value for name, value in values.items() if name != "label"}  # the answer draws nothing
+        self._draws, self._seed = 0, ""
 
     def generator(self) -> random.Random:
         """The generator of the next draw: another one for every draw, the same for the same values."""

@@ -18,7 +18,7 @@ from jinja2 import nodes
 from autoprompt.errors import PromptError
 from autoprompt.sandbox import Charging, Sandbox, with_budget
 
-__all__ = ["Template", "compiled", "quoted"]
+__all__ = ["Template", "compiled", "parsed", "quoted", "tokens"]
 
 LONGEST = 100_000  # characters of a template
 _NODES = 2000  # of its tree
@@ -74,6 +74,26 @@ def compiled(source: str) -> Template:
         _check(tree, source)
         names = frozenset(jinja2.meta.find_undeclared_variables(tree)) - _functions(tree)
         return Template(source, names, _environment().from_string(Charging().visit(tree)))
+    except _COMPILING as error:
+        raise PromptError(
+            f"The template {quoted(source)} is not valid Jinja: {getattr(error, 'message', error)}."
+        ) from None
+
+
+def parsed(source: str) -> nodes.Template:
+    """The tree of a template, to look at. Raises PromptError when it is no Jinja."""
+    try:
+        return _environment().parse(source)
+    except _COMPILING as error:
+        raise PromptError(
+            f"The template {quoted(source)} is not valid Jinja: {getattr(error, 'message', error)}."
+        ) from None
+
+
+def tokens(source: str) -> list[tuple[str, str]]:
+    """The kinds and texts of a template's tokens, spaces among them. Raises PromptError when it is no Jinja."""
+    try:
+        return [(kind, text) for _, kind, text in _environment().lex(source)]
     except _COMPILING as error:
         raise PromptError(
             f"The template {quoted(source)} is not valid Jinja: {getattr(error, 'message', error)}."
