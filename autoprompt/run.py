@@ -115,6 +115,8 @@ def run(
         trials = study_options(config).trials
         tell(events.RunStarted(folder.name, resumed, metric.name, metric.maximize, config.seed, trials))
         tell(data_read(splits))
+        for notice in config.notices:
+            tell(events.Notice(notice))
         scorer = _scorer(opened, folder.scores, config, metric, tell)
         scorer.engine.check = clock.check
         job = Job(

@@ -41,8 +41,8 @@ _WORK = "the work of this rendering"  # where the budget lies in the context; no
 # those whose outcome follows from the input alone, and whose cost is known before
 _FILTERS = (
     "abs", "attr", "capitalize", "center", "count", "d", "default", "e", "escape", "first", "float", "format", "indent",
-    "int", "join", "last", "length", "list", "lower", "map", "max", "min", "reject", "replace", "reverse", "round", "select",
-    "selectattr", "sort", "string", "title", "tojson", "trim", "truncate", "unique", "upper", "wordcount",
+    "int", "join", "last", "length", "list", "lower", "map", "max", "min", "reject", "replace", "reverse", "round",
+    "select", "selectattr", "sort", "string", "title", "tojson", "trim", "truncate", "unique", "upper", "wordcount",
 )  # fmt: skip
 _DRAWING = ("choice", "random", "most_frequent")  # as Jinja and PromptSource name them
 _METHODS: Mapping[type, frozenset[str]] = {

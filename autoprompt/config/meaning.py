@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from autoprompt.clock import parse_until
+from autoprompt.config.joining import library_problems
 from autoprompt.config.sections import (
     BudgetSection,
     Config,
@@ -52,6 +53,7 @@ def meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
         problems += _data_problems(data, folder)
     if data is not None and prompt is not None and space is not None:
         problems += _prompt_problems(prompt, space, data.fields)
+        problems += library_problems(space, prompt, data.fields, folder)
     if isinstance(values.get("metric", "accuracy"), str) and prompt is not None:
         problems += _metric_problems(values.get("metric", "accuracy"), list(prompt.label_words), folder)
     finetune = _section(FinetuneSection, values.get("finetune", {}))

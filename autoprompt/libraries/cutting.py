@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 from jinja2 import nodes
@@ -66,7 +67,9 @@ def renamed(found: list[Token]) -> list[Token]:
     solid = [at for at, (kind, _) in enumerate(found) if kind != "whitespace"]
     before = {at: found[solid[place - 1]] if place else ("", "") for place, at in enumerate(solid)}
     return [
-        (kind, f"{text}_column") if kind == "name" and text in _OURS and before[at] != ("operator", ".") else (kind, text)
+        (kind, f"{text}_column")
+        if kind == "name" and text in _OURS and before[at] != ("operator", ".")
+        else (kind, text)
         for at, (kind, text) in enumerate(found)
     ]
 
@@ -84,7 +87,10 @@ def _pieces(source: str) -> Iterator[tuple[str, str, str]]:
         if held or kind in {"variable_begin", "block_begin"}:
             held.append(token)
             if kind in {"variable_end", "block_end"}:
-                yield _first_word([own for own, _ in held]), *("".join(t for _, t in part) for part in zip(*held, strict=True))
+                yield (
+                    _first_word([own for own, _ in held]),
+                    *("".join(t for _, t in part) for part in zip(*held, strict=True)),
+                )
                 held = []
         elif not kind.startswith("comment"):
             yield ("data" if kind == "data" else ""), token[0][1], token[1][1]
@@ -124,11 +130,23 @@ def _cut(source: str) -> tuple[str, str]:
             kept.append("" if closed and not text.strip() else text if seen else text.lstrip())
             seen, closed = seen or bool(text.strip()), closed and not text.strip()
         else:
-            kept.append(ours)
-            seen, closed = seen or word == "value", ends and _MARK in kept
+            kept.append(_plain(ours) if word == "value" else ours)
+            seen, closed = seen or word in {"for", "value"}, ends and _MARK in kept
     if not targets:
         raise PromptError(f"The template {quoted(source)} has no {BAR}, which stands between input and answer.")
     return "".join(kept), targets[0].strip()
+
+
+def _plain(value: str) -> str:
+    """A {{ value }} that is a fixed text, without the braces; any other as it is."""
+    [shown] = parsed(value).body if re.match(r"""\{\{-?\s*["']""", value) else [None]
+    inside = shown.nodes if isinstance(shown, nodes.Output) else []
+    fixed = inside[0].value if len(inside) == 1 and isinstance(inside[0], nodes.Const) else None
+    return (
+        fixed
+        if isinstance(fixed, str) and not {"{", "}"} & {*fixed} and "-" not in value[2:3] + value[-3:-2]
+        else value
+    )
 
 
 def _answered(kept: str) -> str:

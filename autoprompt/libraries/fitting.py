@@ -57,6 +57,8 @@ class _Row:
         if shape.parts is not None:
             inner, mark = shape.parts
             inner.least = max(inner.least, 3)
+            if mark in shape.begins:
+                return self._text(shape, name)
             return self._held(shape, mark.join(map(str, self._list(inner, name, depth))))
         if shape.values and not (shape.one and not shape.text) and self._random.random() < 0.9:
             return self._listed(shape)
@@ -88,19 +90,13 @@ class _Row:
         size = max(shape.least, 2 + self._at % 4)
         if shape.size is not None and (shape.size.values or shape.size.below) and self._random.random() < 0.8:
             size = max(0, int(self._number(shape.size)))
-        made = [self._fresh(inner, f"{name} {place + 1}", depth + 1) for place in range(size)]
+        made, before = [], dict(self._made)
+        for place in range(size if depth < _DEEPEST else 0):
+            self._made = dict(before)  # what was made for the last element can be looked for elsewhere
+            made.append(self._once(inner, f"{name} {place + 1}", depth + 1))
         for value in shape.holds if made else ():
-            made[self._random.randrange(size)] = value
+            made[self._random.randrange(len(made))] = value
         return made
-
-    def _fresh(self, shape: Shape, name: str, depth: int) -> Any:
-        """One of many elements of the same shape."""
-        if depth > _DEEPEST:
-            return "end"
-        kept = dict(self._made)
-        found = self._value(shape, name, depth)
-        self._made = kept | {id(shape): found}
-        return found
 
     def _listed(self, shape: Shape) -> Any:
         value = self._random.choice(shape.values)

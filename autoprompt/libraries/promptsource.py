@@ -14,7 +14,7 @@ import yaml
 from autoprompt.errors import LibraryError, nearest
 from autoprompt.libraries.imported import Refused, Written
 
-__all__ = ["FOLDER", "find_templates", "read_rows", "read_templates"]
+__all__ = ["FOLDER", "find_templates", "read_rows", "read_templates", "text_of"]
 
 FOLDER = "AUTOPROMPT_PROMPTSOURCE"  # names a folder with templates.jsonl, or one of PromptSource's own layout
 _LARGEST = 16 * 2**20  # bytes of a file of templates
@@ -94,7 +94,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises LibraryError with the line that is wrong.
     """
-    for number, line in enumerate(_text(path).split("\n"), 1):
+    for number, line in enumerate(text_of(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -106,7 +106,8 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a file of a library. Raises LibraryError when it cannot be read, is no UTF-8, or is too large."""
     try:
         if path.stat().st_size > _LARGEST:
             raise LibraryError(f"{path} has more than {_LARGEST // 2**20} MB; it is no file of templates.")
@@ -168,4 +169,4 @@ def _collections(place: Path) -> Iterator[tuple[str, Path | str]]:
 
 
 def _content(given: Path | str) -> str:
-    return _text(given) if isinstance(given, Path) else given
+    return text_of(given) if isinstance(given, Path) else given

@@ -126,6 +126,10 @@ class _Reader:
     def read_const(self, node: nodes.Const) -> Found:
         return node
 
+    def read_neg(self, node: nodes.Neg) -> Found:
+        value = _constant(node)
+        return self.read(node.node) if value is None else nodes.Const(value)
+
     def read_name(self, node: nodes.Name) -> Found:
         return self.own[node.name] if node.name in self.own else self.columns.setdefault(node.name, Shape())
 
@@ -152,7 +156,11 @@ class _Reader:
     def read_getitem(self, node: nodes.Getitem) -> Found:
         base, at = self.read(node.node), node.arg
         if isinstance(at, nodes.Slice):
-            self.read(at)
+            for bound, values in ((at.start, [0, 1, 2]), (at.stop, [4, 6, 9])):
+                found = None if bound is None else self.read(bound)
+                if isinstance(found, Shape):
+                    found.number = True
+                    found.values += values
             return base
         place = _constant(at)
         if isinstance(base, nodes.Dict):
@@ -221,7 +229,7 @@ class _Reader:
                 given[0].within.append(base)
                 base.size = base.size or Shape(number=True, counts=True)
                 return base.size
-            elif isinstance(base, nodes.List | nodes.Tuple):
+            if isinstance(base, nodes.List | nodes.Tuple):
                 given[0].values += [_constant(one) for one in base.items]
         if name in {"index", "startswith"} and given and isinstance(given[0], nodes.Const) and isinstance(base, Shape):
             (base.holds if name == "index" else base.begins).append(given[0].value)
@@ -277,7 +285,7 @@ def _compared(one: Found, other: Found, sign: str) -> None:
     if isinstance(one, Shape) and isinstance(other, nodes.Const):
         value = other.value
         ordered = sign not in {"eq", "ne"} and isinstance(value, int | float)
-        one.values += [value - 1, value, value + 1] if ordered else [value]
+        one.values += [value - 1, value, value + 1, value + 3] if ordered else [value]
     elif isinstance(one, Shape) and isinstance(other, Shape):
         one.within.append(Shape(one=other))
 
@@ -288,6 +296,7 @@ def _looked_for(one: Found, place: Found) -> None:
         one.values += [_constant(item) for item in place.items]
     elif isinstance(place, Shape) and isinstance(one, nodes.Const):
         place.holds.append(one.value)
-    elif isinstance(place, Shape) and isinstance(one, Shape):
+    elif isinstance(place, Shape):
         place.element()
-        one.within.append(place)
+        if isinstance(one, Shape):
+            one.within.append(place)

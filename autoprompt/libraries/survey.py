@@ -22,7 +22,7 @@ _NOTHING = "It shows no input or no target on any row that was tried."
 
 
 def rendered(given: Written, found: Imported, tried: int = _TRIED) -> Mapping[str, Any] | Refused:
-    """A row on which a template shows input and target, and on which ours shows the same input; or why there is none."""
+    """A row on which a template shows input and target, and ours shows the same input; or why there is none."""
     reasons: Counter[str] = Counter()
     own, ours = compiled(whole(given)), compiled(found.template)
     for row in fitting_rows(own.source, f"{given.source} {given.name}", tried):
