@@ -108,7 +108,7 @@ def _size(value: object, most: float = _COUNTED) -> int:
             total += _ELEMENT * len(one)
             left += one
         elif isinstance(one, dict | Namespace):
-            held = one if isinstance(one, dict) else one._Namespace__attrs  # type: ignore[attr-defined]
+            held = one if isinstance(one, dict) else one._Namespace__attrs
             total += _ELEMENT * len(held)
             left += [*held, *held.values()]
         else:

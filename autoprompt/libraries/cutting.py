@@ -96,6 +96,10 @@ def _pieces(source: str) -> Iterator[tuple[str, str, str]]:
             yield ("data" if kind == "data" else ""), token[0][1], token[1][1]
 
 
+def _joined(found: list[Token]) -> str:
+    return "".join(text for _, text in found)
+
+
 def _first_word(tag: list[Token]) -> str:
     if tag[0][0] == "variable_begin":
         return "value"
@@ -142,11 +146,9 @@ def _plain(value: str) -> str:
     [shown] = parsed(value).body if re.match(r"""\{\{-?\s*["']""", value) else [None]
     inside = shown.nodes if isinstance(shown, nodes.Output) else []
     fixed = inside[0].value if len(inside) == 1 and isinstance(inside[0], nodes.Const) else None
-    return (
-        fixed
-        if isinstance(fixed, str) and not {"{", "}"} & {*fixed} and "-" not in value[2:3] + value[-3:-2]
-        else value
-    )
+    if not isinstance(fixed, str) or not fixed or fixed != fixed.strip() or re.search(r"[{}|]", fixed):
+        return value  # spaces at its ends would be cut off by a tag with a dash beside it
+    return value if "-" in value[2] + value[-3] else fixed
 
 
 def _answered(kept: str) -> str:

@@ -78,7 +78,8 @@ def _chat(given: Mapping[str, Any], name: str) -> Library:
     messages = given.get("messages")
     if not isinstance(messages, list):
         raise LibraryError(f"{name} has no list `messages`.")
-    system, human = [], []
+    system: list[str | Refused] = []
+    human: list[str | Refused] = []
     for message in messages:
         place = message.get("id") if isinstance(message, dict) else None
         kind = str(place[-1]) if isinstance(place, list) and place else "message without an id"
@@ -146,7 +147,7 @@ def _template(given: Mapping[str, Any], name: str) -> str | Refused:
     if strange:
         return Refused(name, f"Its partial variable {strange[0]!r} is no name.")
     try:
-        shown = {"f-string": _from_fstring, "mustache": _from_mustache, "jinja2": str}[form](text)
+        shown = _from_fstring(text) if form == "f-string" else _from_mustache(text) if form == "mustache" else text
         used = compiled(shown).names
         sets = [f"{{% set {key} = {json.dumps(fixed[key], ensure_ascii=False)} %}}" for key in fixed if key in used]
         compiled("".join(sets) + shown)

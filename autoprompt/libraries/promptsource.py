@@ -23,7 +23,7 @@ _MOST = 200_000  # parts of a document
 _ROWS, _OWN = "templates.jsonl", "templates"
 
 
-class _Reader(yaml.SafeLoader):
+class _Reader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML's safe reader with PromptSource's two tags, which are plain mappings; its size and depth are bounded.
 
     An alias is the same value once more, and costs nothing; a merge copies, twice as much each time, and is refused.
@@ -38,7 +38,7 @@ class _Reader(yaml.SafeLoader):
         if self._depth >= _DEEPEST or self._parts > _MOST:
             raise yaml.YAMLError(f"more than {_DEEPEST} levels or {_MOST:,} parts")
         self._depth += 1
-        node = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
         self._depth -= 1
         return node
 

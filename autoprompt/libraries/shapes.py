@@ -77,7 +77,7 @@ class _Reader:
                 self.loop(node)
             elif isinstance(node, nodes.If):
                 self.read(node.test)
-                for inner in (node.body, *([one] for one in node.elif_), node.else_):
+                for inner in (node.body, node.elif_, node.else_):
                     self.block(inner)
             elif isinstance(node, nodes.Assign):
                 self.assign(node.target, self.read(node.node))
@@ -188,12 +188,13 @@ class _Reader:
         if isinstance(key, Shape):
             key.values += names
         wanted = _constant(key) if isinstance(key, nodes.Const) else None
-        return next((pair.value for pair in base.items if wanted is not None and _constant(pair.key) == wanted), None)
+        held = [pair.value for pair in base.items if wanted is not None and _constant(pair.key) == wanted]
+        return self.read(held[0]) if held else None
 
     def read_filter(self, node: nodes.Filter) -> Found:
         base = self.read(node.node) if node.node is not None else None
         given = [self.read(one) for one in node.args]
-        named = {pair.key: _constant(pair.value) for pair in node.kwargs}
+        named: dict[str, Any] = {str(pair.key): _constant(pair.value) for pair in node.kwargs}
         if not isinstance(base, Shape):
             return base if node.name in _SAME else None
         if node.name in {"count", "length"}:
@@ -234,9 +235,9 @@ class _Reader:
         if name in {"index", "startswith"} and given and isinstance(given[0], nodes.Const) and isinstance(base, Shape):
             (base.holds if name == "index" else base.begins).append(given[0].value)
         if not isinstance(base, Shape):
-            for one in given if name == "join" else []:
-                if isinstance(one, Shape):
-                    one.element()
+            for found in given if name == "join" else []:
+                if isinstance(found, Shape):
+                    found.element()
             return None
         if name == "split":
             at = _constant(node.args[0]) if node.args else " "

@@ -66,7 +66,7 @@ def survey(rows: Iterable[Mapping[str, Any]], tried: int = _TRIED) -> dict[str, 
             refused = found if isinstance(found, Refused) else fits
             if isinstance(refused, Refused):
                 refusals.append({"data_set": row["dataset"], "name": refused.name, "reason": refused.reason})
-            elif isinstance(found, Imported):
+            elif isinstance(found, Imported) and not isinstance(fits, Refused):
                 counts["rendered"] += 1
                 counts["words"] += found.label_words is not None
                 counts["texts_alone"] += all(isinstance(fits.get(name), str) for name in found.fields)

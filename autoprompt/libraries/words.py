@@ -43,7 +43,8 @@ def _first_number(target: str) -> int | None:
     ]
     if len(taken) != 1:
         return None
-    number, first = taken[0], 0
+    number: nodes.Expr = taken[0]
+    first = 0
     if isinstance(number, nodes.Sub) and isinstance(number.right, nodes.Const) and isinstance(number.right.value, int):
         number, first = number.left, number.right.value
     while isinstance(number, nodes.Filter) and number.name == "int" and number.node is not None:
