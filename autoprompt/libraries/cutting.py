@@ -27,6 +27,7 @@ def as_imported(given: Written) -> Imported | Refused:
     """A template in our form, or why not."""
     name, choices = given.name, given.choices
     try:
+        compiled(given.jinja)
         fixed = None if choices is None else choices_of(choices)
         kept, target = _cut(given.jinja)
         template = _with_choices(_answered(_unguarded(kept)), choices, fixed)
@@ -87,10 +88,8 @@ def _pieces(source: str) -> Iterator[tuple[str, str, str]]:
         if held or kind in {"variable_begin", "block_begin"}:
             held.append(token)
             if kind in {"variable_end", "block_end"}:
-                yield (
-                    _first_word([own for own, _ in held]),
-                    *("".join(t for _, t in part) for part in zip(*held, strict=True)),
-                )
+                written, ours = [own for own, _ in held], [renewed for _, renewed in held]
+                yield _first_word(written), _joined(written), _joined(ours)
                 held = []
         elif not kind.startswith("comment"):
             yield ("data" if kind == "data" else ""), token[0][1], token[1][1]

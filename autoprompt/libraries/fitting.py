@@ -6,7 +6,8 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from autoprompt.libraries.shapes import Shape, shapes_of
+from autoprompt.libraries.asking import shapes_of
+from autoprompt.libraries.shape import Shape
 from autoprompt.template import parsed
 
 __all__ = ["fitting_rows"]

@@ -49,7 +49,7 @@ def _kind(value: object, name: str) -> tuple[str, Mapping[str, Any]]:
         place, given = value.get("id"), value.get("kwargs")
         if not isinstance(place, list) or not place or not isinstance(given, dict):
             raise LibraryError(
-                f"{name} has `lc` without `id` (a list) and `kwargs` (an object); was it not serializable?"
+                f"{name} has `lc` without a list `id` and an object `kwargs`: LangChain could not serialize it."
             )
         kind = str(place[-1])
     else:

@@ -45,8 +45,11 @@ def _first_number(target: str) -> int | None:
         return None
     number: nodes.Expr = taken[0]
     first = 0
-    if isinstance(number, nodes.Sub) and isinstance(number.right, nodes.Const) and isinstance(number.right.value, int):
-        number, first = number.left, number.right.value
+    if isinstance(number, nodes.Sub):
+        less = number.right.value if isinstance(number.right, nodes.Const) else None
+        if not isinstance(less, int):
+            return None
+        number, first = number.left, less
     while isinstance(number, nodes.Filter) and number.name == "int" and number.node is not None:
         number = number.node
     return first if isinstance(number, nodes.Name) else None

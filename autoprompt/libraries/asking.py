@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import nodes
 
 from autoprompt.libraries.cutting import CHOICES
+from autoprompt.libraries.shape import Shape
 
-__all__ = ["Shape", "shapes_of"]
+__all__ = ["shapes_of"]
 
 _CHOICES = 2  # of a row, at least
 _LONG = 64  # elements of a list that is read at a place which a row says
@@ -24,33 +24,6 @@ _LISTS = {
 }  # fmt: skip
 _SAME = {"default", "list", "most_frequent", "reject", "reverse", "select", "selectattr", "sort", "unique"}
 _ONE = {"choice", "first", "last", "max", "min", "random"}
-
-
-@dataclass(eq=False)
-class Shape:
-    """What is known of a value. values: what it is compared with. within: where it is looked for. parts: what
-    splitting it gives, and at what. holds: what is looked for in it. below: it is a place among so many elements."""
-
-    keys: dict[Any, Shape] = field(default_factory=dict)
-    one: Shape | None = None  # its elements
-    least: int = 0  # elements
-    text: bool = False
-    number: bool = False
-    values: list[Any] = field(default_factory=list)
-    within: list[Shape] = field(default_factory=list)
-    holds: list[Any] = field(default_factory=list)
-    begins: list[str] = field(default_factory=list)
-    parts: tuple[Shape, str] | None = None
-    below: list[int] = field(default_factory=list)
-    size: Shape | None = None  # the number of its elements, where the template asks for it
-    counts: bool = False  # it is such a number
-
-    def key(self, name: Any) -> Shape:
-        return self.keys.setdefault(name, Shape())
-
-    def element(self) -> Shape:
-        self.one = self.one or Shape()
-        return self.one
 
 
 Found = Shape | nodes.Const | nodes.List | nodes.Dict | nodes.Tuple | None
