@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprompt.config import read_task
+from autoprompt.wording import plain
 
 __all__ = ["check"]
 
@@ -30,5 +31,6 @@ def check(file: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) ->
         f"{file} is right: {', '.join(varied)}; {config.study.trials} trials; "
         f"{len(splits.train)} train, {len(splits.dev)} dev, {len(splits.test)} locked test examples, "
         f"{len(splits.labels)} labels, {splits.duplicates_removed} duplicates removed."
+        + "".join(f"\n{plain(notice)}" for notice in config.notices)
     )
     return "\n".join([told, *splits.notes])

@@ -3,6 +3,7 @@
     AutopromptError
     ├── ConfigError    the TOML file: unknown keys, wrong values (all of them at once)
     ├── DataError      the labelled examples: missing columns, empty texts, one class only
+    ├── LibraryError   a library of prompts that is not there, or cannot be read
     ├── PromptError    a template or a label word that cannot be rendered
     ├── MetricError    a metric that is not there, or that returns what it must not
     ├── ModelError     a model that cannot be loaded, or that returns no numbers
@@ -29,6 +30,7 @@ __all__ = [
     "ExecutionError",
     "ExportError",
     "Halted",
+    "LibraryError",
     "MetricError",
     "ModelError",
     "PromptError",
@@ -61,6 +63,10 @@ class ConfigError(AutopromptError):
 
 class DataError(AutopromptError):
     """The labelled examples cannot be used."""
+
+
+class LibraryError(AutopromptError):
+    """A library of prompts cannot be found or read."""
 
 
 class PromptError(AutopromptError):

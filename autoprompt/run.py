@@ -117,6 +117,8 @@ def run(
         tell(events.RunStarted(folder.name, resumed, metric.name, metric.maximize, config.seed, trials))
         tell(data_read(splits))
         _tell_notes(splits, tell)
+        for notice in config.notices:
+            tell(events.Notice(notice))
         scorer = _scorer(opened, folder.scores, config, metric, tell)
         scorer.engine.check = clock.check
         job = Job(

@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jinja2
 import jinja2.meta
@@ -18,7 +19,7 @@ from jinja2 import nodes
 from autoprompt.errors import PromptError
 from autoprompt.sandbox import Charging, Sandbox, with_budget
 
-__all__ = ["Template", "compiled", "quoted"]
+__all__ = ["Template", "compiled", "parsed", "quoted", "tokens"]
 
 _ANSWER = re.compile(r"\{\{-?\s*label\b[^}]*\}\}")
 LONGEST = 100_000  # characters of a template
@@ -51,7 +52,7 @@ _COMPILING = (jinja2.TemplateError, MemoryError, OverflowError, RecursionError, 
 
 @dataclass(frozen=True)
 class Template:
-    """A compiled template; `names` are the variables that it reads."""
+    """A compiled template; `names` are the variables that it reads, without functions that it calls."""
 
     source: str
     names: frozenset[str]
@@ -63,7 +64,7 @@ class Template:
         behind = _ANSWER.split(self.source)[-1] if _ANSWER.search(self.source) else ""
         return re.split(r"\{\{|\{%|\{#", behind)[0]
 
-    def render(self, values: Mapping[str, str]) -> str:
+    def render(self, values: Mapping[str, Any]) -> str:
         """The text with `values` in their places. Raises PromptError when it cannot be made, or costs too much."""
         try:
             return self._jinja.render(with_budget(values))
@@ -79,8 +80,28 @@ def compiled(source: str) -> Template:
     try:
         tree = _environment().parse(source)
         _check(tree, source)
-        names = frozenset(jinja2.meta.find_undeclared_variables(tree))
+        names = frozenset(jinja2.meta.find_undeclared_variables(tree)) - _functions(tree)
         return Template(source, names, _environment().from_string(Charging().visit(tree)))
+    except _COMPILING as error:
+        raise PromptError(
+            f"The template {quoted(source)} is not valid Jinja: {getattr(error, 'message', error)}."
+        ) from None
+
+
+def parsed(source: str) -> nodes.Template:
+    """The tree of a template, to look at. Raises PromptError when it is no Jinja."""
+    try:
+        return _environment().parse(source)
+    except _COMPILING as error:
+        raise PromptError(
+            f"The template {quoted(source)} is not valid Jinja: {getattr(error, 'message', error)}."
+        ) from None
+
+
+def tokens(source: str) -> list[tuple[str, str]]:
+    """The kinds and texts of a template's tokens, spaces among them. Raises PromptError when it is no Jinja."""
+    try:
+        return [(kind, text) for _, kind, text in _environment().lex(source)]
     except _COMPILING as error:
         raise PromptError(
             f"The template {quoted(source)} is not valid Jinja: {getattr(error, 'message', error)}."
@@ -96,6 +117,13 @@ def _check(tree: nodes.Template, source: str) -> None:
         if recursive or not isinstance(statement, _STATEMENTS):
             name = "a recursive loop" if recursive else f"the statement {type(statement).__name__.lower()!r}"
             raise PromptError(f"The template {quoted(source)} has {name}; allowed are if, for, set, with and filter.")
+
+
+def _functions(tree: nodes.Template) -> set[str]:
+    """The names that are called and nothing else, where the sandbox knows them: a field may be called zip."""
+    called = {id(call.node) for call in tree.find_all(nodes.Call)}
+    read = {name.name for name in tree.find_all(nodes.Name) if id(name) not in called}
+    return set(_environment().globals) - read
 
 
 def quoted(text: str) -> str:

@@ -120,6 +120,7 @@ temperature = 0.5
 label_words = { pos = "good", neg = "bad" }
 
 [space]
+libraries = []
 temperatures = [0.05, 1]
 templates = ["{{ text }} => {{ label }}"]
 instructions = ["", "Good or bad?"]

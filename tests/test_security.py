@@ -607,7 +607,20 @@ BOMBS = [
     "{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{{ f(1) }}",
     "{% for i in [1] recursive %}{{ loop([1, 1]) }}{% endfor %}",
     "{{ lipsum(100000000) }}",
-    "{{ text|random }}",
+    "{{ []|choice }}",
+    "{{ 'd'.format }}{{ '%1000000000d'|format(1) }}",
+    "{{ '%*d'|format(1000000000, 1) }}",
+    "{% set l = [] %}{% for i in range(60) %}{% set _ = l.append([]) %}{% endfor %}{% for i in range(59) %}"
+    "{% set _ = l[i].append(l[i + 1]) %}{% set _ = l[i].append(l[i + 1]) %}{% endfor %}{{ l }}",  # 2^60 to walk through
+    "{% set l = [] %}{% set _ = l.append(l) %}{{ l }}",
+    "{% set l = [1] %}{% for a in l %}{% set _ = l.append(l) %}{% endfor %}{{ l }}",
+    "{% set n = namespace(x=text) %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+    "{% set n = namespace(x=[]) %}{% for i in range(9999) %}{% set n.x = [n.x] %}{% endfor %}{{ n.x == [n.x] }}{{ n.x }}",
+    "{% set n = namespace() %}{{ n }}",
+    "{% set n = namespace() %}{{ n._Namespace__attrs }}",
+    "{{ zip.__globals__ }}",
+    "{{ [text]|selectattr('__class__')|list|length }}{{ [text]|map(attribute='__class__')|first }}",
+    "{{ text|attr('format_map')({}) }}",
     "{% include '/etc/passwd' %}",
     "{% import 'os' as os %}",
     "{{ text.__class__ }}",
@@ -643,6 +656,19 @@ def test_a_template_that_would_not_end_is_refused_at_once(bomb: str) -> None:
         ("{{ {'one two': 'both'}[text] }} {{ text[:3] * 2 }} {{ 2 ** 10 }}{{ label }}", "both oneone 1024"),
         ("{% if 'one' in text %}{{ '{:>9}'.format(text) }}{% endif %}{{ label }}", "  one two"),
         ("{{ text.split()|map('capitalize')|join(' & ') }}{{ label }}", "One & Two"),
+        (
+            "{% set l = [] %}{% for w in text.split() %}{{ l.append(w) or '' }}{% endfor %}{{ l[::-1] }}{{ label }}",
+            "['two', 'one']",
+        ),
+        (
+            "{% set n = namespace(at=0) %}{% for w in text %}{% set n.at = n.at + 1 %}{% endfor %}{{ n.at }}{{ label }}",
+            "7",
+        ),
+        (
+            "{% for a, b in zip(text, range(3)) %}{{ a }}{{ b }}{% endfor %}{{ '%03d'|format(7) }}{{ label }}",
+            "o0n1e2007",
+        ),
+        ("{{ [1, 2, 2, 3, 3]|most_frequent }}{{ [text]|random }}{{ label }}", "[2, 3]one two"),
         (
             "{% for i in range(3) %}{{ i }}{% endfor %}{{ text|tojson }}{{ title|default('-') }}{{ label }}",
             '012"one two"-',

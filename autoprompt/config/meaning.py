@@ -13,6 +13,7 @@ from autoprompt.clock import parse_until
 from autoprompt.config.answering import answer_problems
 from autoprompt.config.data import data_problems, file_problems
 from autoprompt.config.datasection import DataSection
+from autoprompt.config.joining import library_problems
 from autoprompt.config.sections import (
     AnswerSection,
     BudgetSection,
@@ -63,6 +64,7 @@ def meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
     answer = _section(AnswerSection, values.get("answer", {}))
     if data is not None and prompt is not None and space is not None:
         problems += _prompt_problems(prompt, space, data.inputs)
+        problems += library_problems(space, prompt, data.inputs, folder)
     if data is not None and prompt is not None and answer is not None:
         problems += answer_problems(data, prompt, answer, folder)
     metric = values.get("metric", "accuracy")

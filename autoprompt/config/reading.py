@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from autoprompt.config.answering import USUAL_METRICS
+from autoprompt.config.joining import with_libraries
 from autoprompt.config.meaning import meaning, meaning_of_parts
 from autoprompt.config.sections import Config, MetricSection
 from autoprompt.config.wording import problem
@@ -48,15 +49,28 @@ def read_config(
     for section, keys in (changes or {}).items():
         given = values.get(section, {})
         values[section] = {**given, **keys} if isinstance(given, dict) else given
+    values = _library_alone(values)
     try:
         config = Config.model_validate(_lists_to_floats(values))
     except ValidationError as error:
         found = [problem(dict(e), values) for e in error.errors() if _is_of_its_kind(e["loc"], values)]
         raise ConfigError(where, [*found, *meaning_of_parts(values, folder)]) from None
-    problems = meaning(config, folder)
+    joined, of_libraries = with_libraries(config, folder)
+    problems = [*meaning(config, folder), *of_libraries]
     if problems:
         raise ConfigError(where, problems)
-    return config
+    return joined
+
+
+def _library_alone(values: dict[str, Any]) -> dict[str, Any]:
+    """A single text where the instructions are a list names a library."""
+    space = values.get("space")
+    if not isinstance(space, dict) or not isinstance(space.get("instructions"), str):
+        return values
+    others = space.get("libraries", [])
+    if not isinstance(others, list):
+        return values
+    return {**values, "space": {**space, "instructions": [], "libraries": [space["instructions"], *others]}}
 
 
 def _is_of_its_kind(place: tuple[int | str, ...], values: Mapping[str, Any]) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, PrivateAttr, StringConstraints
 
 from autoprompt.config.datasection import DataSection
 from autoprompt.config.section import STRICT, Count, Share, Text
@@ -129,6 +130,7 @@ class SpaceSection(_Section):
 
     templates: list[Text] = []
     instructions: list[str] = []
+    libraries: list[Text] = []  # of prompts; once they are read, their candidates stand beside the file's own
     label_words: dict[str, Annotated[list[Text], Field(min_length=1)]] = {}
     calibration: list[Literal["none", "content_free"]] = []
     temperatures: list[Temperature] = []
@@ -265,6 +267,18 @@ class Config(_Section):
     doctor: DoctorSection = DoctorSection()
     explain: ExplainSection = ExplainSection()
     finetune: FinetuneSection = FinetuneSection()
+    _notices: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was taken of each library, and what was not, a sentence each."""
+        return self._notices
+
+    def joined(self, space: SpaceSection, notices: Sequence[str]) -> Config:
+        """The same with the candidates of its libraries in the space."""
+        config = self.model_copy(update={"space": space})
+        config._notices = tuple(notices)
+        return config
 
     @property
     def metric_name(self) -> str:

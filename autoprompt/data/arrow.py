@@ -44,7 +44,7 @@ def saved_rows(folder: Path) -> list[Row]:
     names = [one.get("filename") if isinstance(one, dict) else None for one in files] if isinstance(files, list) else []
     if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
         raise DataError(f"{folder / _STATE} names no files of the folder; save the data set again with save_to_disk.")
-    rows = []
+    rows: list[Row] = []
     for name in names:
         path = folder / str(name)
 
@@ -78,7 +78,7 @@ def class_names(features: object) -> dict[str, list[str]]:
     return found
 
 
-def _arrow(path: Path) -> ModuleType:
+def _arrow(path: Path) -> Any:
     try:
         import pyarrow
         import pyarrow.ipc

@@ -40,7 +40,7 @@ def _readings(name: str) -> list[tuple[str, str | None]]:
     return [(name, None)] if len(parts) == 1 else [(name, None), (parts[0], parts[1])]
 
 
-def _datasets(source: str) -> ModuleType:
+def _datasets(source: str) -> Any:
     try:
         import datasets
     except ImportError:

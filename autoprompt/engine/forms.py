@@ -17,7 +17,7 @@ from autoprompt.errors import ConfigError, ModelError
 from autoprompt.models import LanguageModel
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLTokenizer
+    from llguidance import LLMatcher
 
 __all__ = ["Guide", "Vocabulary", "forms_library"]
 
@@ -122,7 +122,7 @@ class Vocabulary:
         return None  # part of a character, and there is no telling which
 
     @cached_property
-    def _tokenizer(self) -> LLTokenizer:
+    def _tokenizer(self) -> Any:
         library = forms_library()
         _ = self.later, self.first  # all strings
         return library.LLTokenizer(library.TokenizerWrapper(_Strings(list(self._strings))))
