@@ -76,7 +76,7 @@ def test_the_scores_on_the_locked_test_are_told() -> None:
     assert rows(report)["your prompt"] == ["0.5100"]
     assert rows(report)["winner"] == ["0.8000"]
     assert rows(report)["winner + fine-tuning"] == ["0.9100"]
-    assert "Winner minus your prompt: +0.2100 to +0.3700 (95 % paired bootstrap interval)." in report
+    assert "Winner minus your prompt: +0.2100 to +0.3700 (95 % paired interval)." in report
 
 
 def test_a_run_without_fine_tuning_has_no_row_for_it() -> None:

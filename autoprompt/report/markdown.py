@@ -6,9 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from autoprompt.errors import ResultsError
+from autoprompt.report.doctor import doctor_sections
+from autoprompt.report.explained import explained_sections
 from autoprompt.report.finetune import finetune_sections
+from autoprompt.report.rows import brief
 from autoprompt.report.search import search_sections
-from autoprompt.wording import fenced, inline
+from autoprompt.report.verdict import flips_section, verdict_sections
+from autoprompt.wording import fenced
 
 __all__ = ["DAMAGED", "damaged", "write_report"]
 
@@ -17,6 +21,10 @@ Record = Mapping[str, Any]
 
 # what an event that was edited, or is of another version, makes of the arithmetic here
 DAMAGED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+_LONGEST = 1_000  # characters of a sentence, a reason, a name
+# besides "text", what is shortened or fenced by those who show it, and made inert there
+_WHOLE = {"ExamplesFlipped": "examples", "GainExplained": "parts"}
 
 
 def write_report(events: Iterable[Record]) -> str:
@@ -45,23 +53,33 @@ def damaged(error: Exception) -> str:
     )
 
 
-def _inert(value: Any, key: str = "") -> Any:
-    """The same with every text made inert, but for prompts: they are shown in fences."""
+def _inert(event: Record) -> Record:
+    """The event with every text made inert, but for what its sections make inert by themselves."""
+    whole = {"text", _WHOLE.get(event["event"])}
+    return {name: value if name in whole else _inert_value(value) for name, value in event.items()}
+
+
+def _inert_value(value: Any) -> Any:
     if isinstance(value, str):
-        return value if key == "text" else inline(value)
+        return brief(value, _LONGEST)
     if isinstance(value, Mapping):
-        return {inline(name): _inert(inner, name) for name, inner in value.items()}
-    return [_inert(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {brief(name, _LONGEST): _inert_value(inner) for name, inner in value.items()}
+    return [_inert_value(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _written(seen: Mapping[str, list[Record]]) -> str:
     started = seen.get("RunStarted", [{"name": "?", "metric": "?", "seed": "?", "maximize": True}])[0]
+    maximize = bool(started["maximize"])
     parts = [
         f"# {started['name']}",
         _verdict(seen),
         _table(seen),
-        *search_sections(seen, bool(started["maximize"])),
+        *verdict_sections(seen),
+        *search_sections(seen, maximize),
         _winner(seen),
+        *explained_sections(seen, maximize),
+        flips_section(seen),
+        *doctor_sections(seen, maximize),
         *finetune_sections(seen),
         _failures(seen),
         _run(seen, started),
@@ -87,9 +105,7 @@ def _table(seen: Mapping[str, list[Record]]) -> str:
         rows.append(("winner + fine-tuning", verdict["tuned_test"]))
     low, high = verdict["interval"]
     lines = ["| | locked test |", "| --- | --- |", *(f"| {name} | {value:.4f} |" for name, value in rows)]
-    return (
-        "\n".join(lines) + f"\n\nWinner minus your prompt: {low:+.4f} to {high:+.4f} (95 % paired bootstrap interval)."
-    )
+    return "\n".join(lines) + f"\n\nWinner minus your prompt: {low:+.4f} to {high:+.4f} (95 % paired interval)."
 
 
 def _winner(seen: Mapping[str, list[Record]]) -> str:
