@@ -27,7 +27,7 @@ FLOORS = {
     4: {"scorer", "space", "lesson"},
     3: {"engine", "prompt", "report"},
     2: {"clock", "template", "models", "data", "demonstrations", "metrics", "results", "display"},
-    1: {"sandbox", "wording", "soft", "errors", "events", "retrieval", "store", "evidence"},
+    1: {"sandbox", "wording", "soft", "errors", "events", "retrieval", "store", "evidence", "energy"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
@@ -42,6 +42,7 @@ HOMES = {
     "cmaes": {"samplers"},
     "scipy": {"samplers"},
     "sklearn": {"retrieval", "models", "finetune"},
+    "pynvml": {"energy"},
 }
 FACES = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path not in FACES)

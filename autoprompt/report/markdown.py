@@ -9,6 +9,7 @@ from autoprompt.errors import ResultsError
 from autoprompt.report.doctor import doctor_sections
 from autoprompt.report.explained import explained_sections
 from autoprompt.report.finetune import finetune_sections
+from autoprompt.report.numbers import energy
 from autoprompt.report.rows import brief
 from autoprompt.report.search import search_sections
 from autoprompt.report.verdict import flips_section, verdict_sections
@@ -137,6 +138,11 @@ def _run(seen: Mapping[str, list[Record]], started: Record) -> str:
             f"- {event['train']} training, {event['dev']} dev and {event['test']} test examples, "
             f"{len(event['labels'])} labels, {event['duplicates_removed']} duplicates removed"
         )
-    lines += [f"- {e['stage']}: {e['seconds']:.0f} s, {e['tokens']:,} tokens" for e in seen.get("StageFinished", [])]
+    lines += [f"- {e['stage']}: {_cost(e)}" for e in seen.get("StageFinished", [])]
     lines += [f"- {e['message']}" for e in seen.get("Notice", [])]
     return "## The run\n\n" + "\n".join(lines)
+
+
+def _cost(stage: Record) -> str:
+    power = "" if stage.get("kwh") is None else f", {energy(stage['kwh'])}"
+    return f"{stage['seconds']:.0f} s, {stage['tokens']:,} tokens{power}"

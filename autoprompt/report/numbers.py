@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 __all__ = [
     "count",
     "duration",
+    "energy",
     "finite",
     "number_of",
     "pvalue",
@@ -76,3 +77,10 @@ def duration(seconds: Any) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def energy(kwh: Any) -> str:
+    """Kilowatt-hours, or watt-hours where they are few."""
+    if not finite(kwh):
+        return _DASH
+    return f"{kwh:,.3f} kWh" if kwh >= 0.1 else f"{1000 * kwh:.3g} Wh"
