@@ -35,13 +35,16 @@ def write_report(events: Iterable[Record]) -> str:
     what it cannot.
     """
     seen: dict[str, list[Record]] = {}
+    stale = False
     for event in events:
         try:
             seen.setdefault(event["event"], []).append(_inert(event))
         except DAMAGED as error:
             raise ResultsError(damaged(error)) from None
+        if event["event"] in {"RunStarted", "VerdictReached"}:
+            stale = event["event"] == "RunStarted" and "VerdictReached" in seen
     try:
-        return _written(seen)
+        return _written(seen, stale)
     except DAMAGED as error:
         raise ResultsError(damaged(error)) from None
 
@@ -68,12 +71,14 @@ def _inert_value(value: Any) -> Any:
     return [_inert_value(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _written(seen: Mapping[str, list[Record]]) -> str:
+def _written(seen: Mapping[str, list[Record]], stale: bool) -> str:
+    if not seen:
+        return "Nothing has happened here yet.\n"
     started = seen.get("RunStarted", [{"name": "?", "metric": "?", "seed": "?", "maximize": True}])[0]
     maximize = bool(started["maximize"])
     parts = [
         f"# {started['name']}",
-        _verdict(seen),
+        _verdict(seen, stale),
         _table(seen),
         *verdict_sections(seen),
         *search_sections(seen, maximize),
@@ -88,13 +93,14 @@ def _written(seen: Mapping[str, list[Record]]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _verdict(seen: Mapping[str, list[Record]]) -> str:
+def _verdict(seen: Mapping[str, list[Record]], stale: bool) -> str:
     openings = len(seen.get("TestOpened", []))
     times = "once" if openings == 1 else f"{openings} times (each time is an event in events.jsonl)"
     opened = f"\n\nThe locked test split was opened {times}." if openings else ""
     if "VerdictReached" not in seen:
         return "The run is not finished: there is no verdict yet." + opened
-    return f"**{seen['VerdictReached'][-1]['sentence']}**" + opened
+    newer = "\n\nThe run has gone on since this verdict: what follows may be newer than it." if stale else ""
+    return f"**{seen['VerdictReached'][-1]['sentence']}**" + newer + opened
 
 
 def _table(seen: Mapping[str, list[Record]]) -> str:
