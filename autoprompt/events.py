@@ -122,9 +122,12 @@ class StageStarted(Event):
 
 @dataclass(frozen=True)
 class StageFinished(Event):
+    """kwh: the energy that the machine took meanwhile, other programs' included; None where no device tells."""
+
     stage: str
     seconds: float
     tokens: int
+    kwh: float | None = None
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from autoprompt import events
 from autoprompt.clock import signals
 from autoprompt.config import Config, read_task
 from autoprompt.data import Splits
+from autoprompt.energy import Meter, open_meter
 from autoprompt.engine import load_engine
 from autoprompt.errors import ResultsError
 from autoprompt.metrics import Metric
-from autoprompt.models import model_fingerprint
+from autoprompt.models import gpu_uuid, model_fingerprint
 from autoprompt.report import write_page, write_report
 from autoprompt.results import RunFolder, read_journal, spent, write_json, write_text
 from autoprompt.scorer import Scorer
@@ -121,18 +122,8 @@ def run(
             tell(events.Notice(notice))
         scorer = _scorer(opened, folder.scores, config, metric, tell)
         scorer.engine.check = clock.check
-        job = Job(
-            folder,
-            config,
-            base,
-            splits,
-            scorer,
-            tell,
-            clock,
-            make_space(config, base, splits),
-            load_writer(config, tell),
-        )
-        job = job.cleaned()
+        space, writer, meter = make_space(config, base, splits), load_writer(config, tell), _meter(opened, scorer)
+        job = Job(folder, config, base, splits, scorer, tell, clock, space, writer, meter).cleaned()
         read_material(job)  # what is wrong in its files is said before the search, not after
         with _stage("doctor", job), clock.keeping(clock.left / 2, hard=clock.limited):
             rivals = examined(job)
@@ -178,6 +169,11 @@ def _scorer(opened: ExitStack, scores: Path, config: Config, metric: Metric, tel
     memory = opened.enter_context(open_memory(scores, model, config))
     other = None if config.model.engine == "own" else load_engine(config.model.engine, model)
     return Scorer(model, metric, config.model.batch_tokens, memory, other)
+
+
+def _meter(opened: ExitStack, scorer: Scorer) -> Meter:
+    device = scorer.model.device
+    return opened.enter_context(open_meter(device.type, gpu_uuid(device)))
 
 
 # -- what this run is -----------------------------------------------------------------------------
@@ -237,11 +233,13 @@ class _Took:
 
 @contextmanager
 def _stage(name: str, job: Job) -> Iterator[_Took]:
-    began, tokens, took = time.monotonic(), job.scorer.tokens, _Took()
+    began, tokens, energy, took = time.monotonic(), job.scorer.tokens, job.meter.kwh(), _Took()
     job.tell(events.StageStarted(name))
     yield took
     took.seconds = round(time.monotonic() - began, 2)
-    job.tell(events.StageFinished(name, took.seconds, job.scorer.tokens - tokens))
+    after = job.meter.kwh()
+    kwh = None if energy is None or after is None else round(after - energy, 9)
+    job.tell(events.StageFinished(name, took.seconds, job.scorer.tokens - tokens, kwh))
 
 
 def _heard(folder: RunFolder) -> set[int]:

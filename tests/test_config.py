@@ -619,13 +619,23 @@ def test_a_missing_file_is_told_with_the_nearest_name(folder: Path) -> None:
         read_config(folder / "suport.toml")
 
 
+def test_a_space_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "space.toml").write_text("")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ConfigError, match=r"space\.toml has 1 problem:\n.*It cannot be read: Permission denied\.$"):
+        read_config(tmp_path / "space.toml", tmp_path)
+
+
 def test_a_file_in_a_missing_folder_is_told(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"There is no such file\.$"):
         read_config(folder / "gone" / "space.toml")
 
 
 def test_a_folder_in_place_of_the_file_is_told(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="There is no such file"):
+    with pytest.raises(ConfigError, match=r"It is a folder\. Give a space file \(TOML\)\.$"):
         read_config(folder)
 
 

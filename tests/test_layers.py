@@ -28,7 +28,7 @@ FLOORS = {
     4: {"written"},
     3: {"engine", "prompt", "report"},
     2: {"answer", "clock", "template", "models", "data", "demonstrations", "metrics", "results", "display"},
-    1: {"sandbox", "wording", "soft", "events", "retrieval", "store", "evidence", "execution"},
+    1: {"sandbox", "wording", "soft", "events", "retrieval", "store", "evidence", "execution", "energy"},
     0: {"errors"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -51,6 +51,7 @@ HOMES = {
     "sacrebleu": {"metrics"},
     "rouge_score": {"metrics"},
     "sklearn": {"retrieval", "models", "finetune", "metrics"},
+    "pynvml": {"energy"},
 }
 FACES = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path not in FACES)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from autoprompt import events
+from autoprompt.cli import main
 from autoprompt.report import write_report
 from autoprompt.results import RunFolder, read_journal
 
@@ -76,7 +77,7 @@ def test_the_scores_on_the_locked_test_are_told() -> None:
     assert rows(report)["your prompt"] == ["0.5100"]
     assert rows(report)["winner"] == ["0.8000"]
     assert rows(report)["winner + fine-tuning"] == ["0.9100"]
-    assert "Winner minus your prompt: +0.2100 to +0.3700 (95 % paired bootstrap interval)." in report
+    assert "Winner minus your prompt: +0.2100 to +0.3700 (95 % paired interval)." in report
 
 
 def test_a_run_without_fine_tuning_has_no_row_for_it() -> None:
@@ -159,8 +160,8 @@ def test_an_unfinished_run_is_told_as_far_as_it_went() -> None:
 @pytest.mark.parametrize("size", range(len(START + SEARCH + END) + 1))
 def test_a_run_killed_after_any_event_has_a_report(size: int) -> None:
     report = write_report(FINISHED[:size])
-    assert report.startswith("# demo\n" if size else "# ?\n")
-    assert ("there is no verdict yet" in report) == (size < len(FINISHED) - 1)
+    assert report.startswith("# demo\n" if size else "Nothing has happened here yet.\n")
+    assert ("there is no verdict yet" in report) == (0 < size < len(FINISHED) - 1)
     assert "None" not in report
     assert "\n\n\n" not in report
 
@@ -237,6 +238,27 @@ def test_the_verb_report_tells_what_the_journal_holds(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == write_report(FINISHED)
+
+
+@pytest.mark.parametrize("end", [[], END])
+def test_a_run_that_goes_on_after_its_verdict_says_so_until_the_next(end: list[events.Event]) -> None:
+    report = write_report(records(*START, *SEARCH, *END, *START, *end))
+    assert ("The run has gone on since this verdict" in report) == (not end)
+
+
+def test_a_page_is_not_written_over_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "events.jsonl").write_text("")
+    assert main(["report", str(tmp_path), "--html", str(tmp_path)]) == 2
+    assert (
+        f"{tmp_path} is a folder. Give a file for the page, such as {tmp_path / 'page.html'}."
+        in capsys.readouterr().err
+    )
+
+
+def test_a_file_in_place_of_a_runs_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "events.jsonl").write_text("")
+    assert main(["report", str(tmp_path / "events.jsonl")]) == 2
+    assert "Is this the folder of a run?" in capsys.readouterr().err
 
 
 def test_the_verb_report_refuses_a_folder_of_no_run(tmp_path: Path) -> None:

@@ -492,6 +492,17 @@ def kinds(markdown: str) -> list[str]:
     return [inner.type for token in tokens for inner in [token, *(token.children or [])]]
 
 
+def flip(text: str, *fields: str) -> dict[str, Any]:
+    turn = "gained" if len(fields) > 1 else "lost"
+    asked = dict.fromkeys(fields, text)
+    return {"number": text, "fields": asked, "label": text, "before": text, "after": text, "shift": 0.5, "turn": turn}
+
+
+def part(text: str) -> dict[str, Any]:
+    numbers = dict.fromkeys(("value", "low", "high", "share", "alone", "last", "error"), 0.1)
+    return {"part": text, "kind": text, "text": text, **numbers}
+
+
 def journal_of(text: str) -> list[dict[str, Any]]:
     told: list[events.Event] = [
         events.RunStarted(text, False, text, True, 1, 9),
@@ -506,6 +517,23 @@ def journal_of(text: str) -> list[dict[str, Any]]:
         events.TestOpened(text, 1),
         events.SecondTask(text, 3, 0.5, 0.4, (-0.2, 0.1)),
         events.ExamplesAdded("written", 1, {"asked": 2, "refused": {text: 1}}),
+        events.Finding(text, "problem", text, {text: text}),
+        events.Finding(text, "warning", text + "!", {}),
+        events.BaselineScored(text, 0.4, text),
+        events.VerdictDetailed(
+            text,
+            0.01,
+            0.1,
+            {"name": text, "value": 0.5, "difference": 0.1, "interval": (0.0, 0.2), "p": 0.5},
+            {text: {"examples": 3.0, "baseline": 0.3, "winner": 0.6}},
+            {text: 0.1},
+            {text: 3},
+        ),
+        events.ExamplesFlipped(1, 2, tuple(flip(text, *fields) for fields in (("text",), ("text", text), (text,)))),
+        events.GainExplained("dev", 9, 0.1, (part(text),), text),
+        events.PromptShortened((text,), text, "f", (9.0, 8.0), (0.6, 0.6), (-0.01, 0.01), 0.02, text),
+        events.RobustnessMeasured(0.6, 0.5, 0.4, 0.3, ({"kind": text, "change": text, "value": 0.4},), text),
+        events.PromptsTransferred(({"model": text, "values": {text: 0.5}, "left_out": {"text": text, text: text}},)),
         events.VerdictReached("improved", "better", 0.5, 0.6, (0.0, 0.1), None),
         events.StageFinished(text, 1.0, 2),
         events.Notice(text),

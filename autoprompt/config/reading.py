@@ -82,6 +82,8 @@ def _is_of_its_kind(place: tuple[int | str, ...], values: Mapping[str, Any]) -> 
 def _toml(path: Path) -> dict[str, Any]:
     try:
         if not path.is_file():
+            if path.is_dir():
+                raise ConfigError(str(path), ["It is a folder. Give a space file (TOML)."])
             near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")]) if path.parent.is_dir() else ""
             raise ConfigError(str(path), [f"There is no such file.{near}"])
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))

@@ -6,7 +6,7 @@ name. Weights are read from safetensors only, and no code from a model repositor
 is asked for.
 """
 
-from autoprompt.models.base import Encoding, Family, LanguageModel, gpu_count
+from autoprompt.models.base import Encoding, Family, LanguageModel, gpu_count, gpu_uuid
 from autoprompt.models.encoder import EncoderModel, LabelVectors, read_labels, save_encoder, save_labels
 from autoprompt.models.loading import BUILTIN, load_model, model_fingerprint
 from autoprompt.models.texts import text_vectors
@@ -19,6 +19,7 @@ __all__ = [
     "LabelVectors",
     "LanguageModel",
     "gpu_count",
+    "gpu_uuid",
     "load_model",
     "model_fingerprint",
     "read_labels",

@@ -17,7 +17,7 @@ from autoprompt.errors import PromptError
 from autoprompt.models.pieces import Pieces
 from autoprompt.soft import Array
 
-__all__ = ["Encoding", "Family", "Ids", "LanguageModel", "Shown", "common_length", "gpu_count"]
+__all__ = ["Encoding", "Family", "Ids", "LanguageModel", "Shown", "common_length", "gpu_count", "gpu_uuid"]
 
 Family = Literal["causal", "seq2seq", "masked", "encoder"]
 Ids = tuple[int, ...]
@@ -214,3 +214,10 @@ class LanguageModel(ABC):
 def gpu_count() -> int:
     """CUDA devices of this machine."""
     return torch.cuda.device_count()
+
+
+def gpu_uuid(device: torch.device) -> str | None:
+    """What NVIDIA's tools call a CUDA device ("GPU-…"); None for any other device."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return None
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"

@@ -19,7 +19,7 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
     """
     try:
         opened = path.open(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ResultsError(f"There is no journal {path}. Is this the folder of a run?") from None
     except OSError as error:
         raise ResultsError(f"The journal {path} cannot be read ({error.strerror}).") from None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autoprompt import events
 from autoprompt.clock import Clock
 from autoprompt.config import Config
 from autoprompt.data import Example, Splits
+from autoprompt.energy import Meter
 from autoprompt.models import LanguageModel
 from autoprompt.prompt import Prompt
 from autoprompt.quarantine import examine
@@ -40,6 +41,7 @@ class Job:
     clock: Clock
     space: Space
     writer: LanguageModel | None = None
+    meter: Meter = field(default_factory=Meter)
 
     def open_test(self, reason: str, winner: Prompt) -> list[Example]:
         """The examples of the locked test split, without those on which the user's own prompt or the winner

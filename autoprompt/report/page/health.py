@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autoprompt.report.numbers import energy
 from autoprompt.report.page.markup import (
     count,
     details,
@@ -115,8 +116,8 @@ def cost_section(story: Story) -> str:
 
 
 def _cost(name: str, sums: Record, seconds: float, measured: bool) -> Sequence[str]:
-    energy = [f"{sums.get('kwh', 0.0):.3f} kWh"] if measured else []
-    return name, duration(sums["seconds"]), count(sums["tokens"]), *energy, bar(sums["seconds"] / (seconds or 1.0))
+    taken = [energy(sums.get("kwh"))] if measured else []
+    return name, duration(sums["seconds"]), count(sums["tokens"]), *taken, bar(sums["seconds"] / (seconds or 1.0))
 
 
 def run_section(story: Story) -> str:
