@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from autoprompt.data.cells import Row
@@ -44,7 +43,7 @@ def saved_rows(folder: Path) -> list[Row]:
     names = [one.get("filename") if isinstance(one, dict) else None for one in files] if isinstance(files, list) else []
     if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
         raise DataError(f"{folder / _STATE} names no files of the folder; save the data set again with save_to_disk.")
-    rows = []
+    rows: list[Row] = []
     for name in names:
         path = folder / str(name)
 
@@ -78,7 +77,7 @@ def class_names(features: object) -> dict[str, list[str]]:
     return found
 
 
-def _arrow(path: Path) -> ModuleType:
+def _arrow(path: Path) -> Any:
     try:
         import pyarrow
         import pyarrow.ipc
@@ -87,9 +86,7 @@ def _arrow(path: Path) -> ModuleType:
     return pyarrow
 
 
-def _rows(
-    arrow: ModuleType, path: Path, read: Callable[[], Any], names: Names, start: int = 0, name: str = ""
-) -> list[Row]:
+def _rows(arrow: Any, path: Path, read: Callable[[], Any], names: Names, start: int = 0, name: str = "") -> list[Row]:
     try:
         table = read()
         told = (table.schema.metadata or {}).get(b"huggingface")
