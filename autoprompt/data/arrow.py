@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from autoprompt.data.cells import Row
@@ -87,9 +86,7 @@ def _arrow(path: Path) -> Any:
     return pyarrow
 
 
-def _rows(
-    arrow: ModuleType, path: Path, read: Callable[[], Any], names: Names, start: int = 0, name: str = ""
-) -> list[Row]:
+def _rows(arrow: Any, path: Path, read: Callable[[], Any], names: Names, start: int = 0, name: str = "") -> list[Row]:
     try:
         table = read()
         told = (table.schema.metadata or {}).get(b"huggingface")

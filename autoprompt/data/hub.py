@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from autoprompt.data.arrow import missing_package, table_rows
@@ -49,7 +48,7 @@ def _datasets(source: str) -> Any:
 
 
 @contextmanager
-def _quiet(library: ModuleType, offline: bool) -> Iterator[None]:
+def _quiet(library: Any, offline: bool) -> Iterator[None]:
     """Without bars on the screen; offline, without the network, which the package asks of its settings alone."""
     shown, before = not library.are_progress_bars_disabled(), library.config.HF_HUB_OFFLINE
     library.disable_progress_bars()
@@ -62,7 +61,7 @@ def _quiet(library: ModuleType, offline: bool) -> Iterator[None]:
             library.enable_progress_bars()
 
 
-def _loaded(library: ModuleType, source: str, readings: list[tuple[str, str | None]], split: str | None) -> Any:
+def _loaded(library: Any, source: str, readings: list[tuple[str, str | None]], split: str | None) -> Any:
     told = ""
     for name, configuration in readings:
         if Path(name).exists():

@@ -127,7 +127,7 @@ def _three(options: DataOptions, test_file: bool) -> list[tuple[str, Row]]:
     for name, path in paths.items():
         if path is not None:
             tables = read_tables(path, options.offline)
-            found = tables.get(name) if len(tables) > 1 else next(iter(tables.values()))
+            found = tables.get("", tables.get(name))
             if found is None:
                 raise DataError(f"{named(path)} has the splits {', '.join(tables)}, and no {name}. Name one of them.")
             rows += [(name, row) for row in found]
