@@ -125,7 +125,7 @@ def run(
             scorer,
             tell,
             clock,
-            make_space(config, base, splits),
+            make_space(config, base, splits, scorer.model.chat is not None),
             load_writer(config, tell),
         )
         job = job.cleaned()

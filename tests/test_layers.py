@@ -28,7 +28,7 @@ FLOORS = {
     4: {"written"},
     3: {"engine", "prompt", "report"},
     2: {"clock", "template", "models", "data", "demonstrations", "metrics", "results", "display"},
-    1: {"answer", "sandbox", "wording", "soft", "errors", "events", "retrieval", "store", "evidence"},
+    1: {"answer", "chat", "sandbox", "wording", "soft", "errors", "events", "retrieval", "store", "evidence"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
@@ -37,7 +37,7 @@ HOMES = {
     "rich": {"display"},
     "transformers": {"models", "engine", "finetune"},
     "peft": {"finetune"},
-    "jinja2": {"template", "sandbox"},
+    "jinja2": {"template", "sandbox", "models"},
     "torch": {"models", "engine", "finetune", "lesson", "tuning", "propose"},
     "pydantic": {"config"},
     "cmaes": {"samplers"},

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from autoprompt.chat import Chat
 from autoprompt.demonstrations import Selection
 from autoprompt.prompt import Position
 
@@ -85,6 +86,7 @@ class PromptSection(_Section):
     normalize: bool = False
     calibration: Literal["none", "content_free"] = "none"
     temperature: Temperature | None = None  # of log-likelihoods; None: 1, and 0.05 for sentence encoders
+    chat: Literal["auto", "none", "turns", "one"] = "auto"  # turns where the model has a chat template
 
 
 class AnswerSection(_Section):
@@ -132,6 +134,7 @@ class SpaceSection(_Section):
     label_words: dict[str, Annotated[list[Text], Field(min_length=1)]] = {}
     calibration: list[Literal["none", "content_free"]] = []
     temperatures: list[Temperature] = []
+    chats: list[Chat] = []
     demonstrations: DemonstrationsSection | None = None
     soft: SoftSection | None = None
 

@@ -135,7 +135,9 @@ class Writer:
             before = self._detokenizer.before(tasks[number].request.context)
             return _Follower(StopWatch(self._detokenizer, before, rules.stop))
 
-        return Writing(tokens, rules.temperature, ends=self._ends, seeds=seeds, follow=follow if rules.stop else None)
+        return Writing(
+            tokens, rules.temperature, ends=self._ends | rules.ends, seeds=seeds, follow=follow if rules.stop else None
+        )
 
 
 def _seed(task: _Task, seed: int) -> int:
