@@ -208,9 +208,9 @@ def _reading(prompt: Prompt, family: str, trained: Trained) -> str:
             "The prompt is a conversation: the text below each line `[system]`, `[user]` or `[assistant]` of "
             "prompt.txt is a message of that role, but for the last, where {label} is what the model says. Frame them "
             "with `apply_chat_template(messages, add_generation_prompt=True, enable_thinking=False)`, add no special "
-            "tokens, and let the answer follow directly, without a space; a text that the model writes ends with its turn. "
-            "Where the template has no role for the system, its text stands in front of the first user message, two "
-            "line breaks between."
+            "tokens, and let the answer follow directly, without a space; a text that the model writes ends with its "
+            "turn. Where the template has no role for the system, its text stands in front of the first user message, "
+            "two line breaks between."
         )
     inner = "model[0].auto_model" if family == "encoder" else "model"
     if prompt.soft is not None:

@@ -38,9 +38,7 @@ class CausalModel(LanguageModel):
             return super().encode_turns(shown, vectors)
         told = self.chat.texts([[(role, text.replace(VECTORS, "")) for role, text in s.turns] for s in shown])
         slots: list[int | None] = [None if s.slot is None else len(text) for s, text in zip(shown, told, strict=True)]
-        marked = [
-            at for at, s in enumerate(shown) if s.slot is not None and any(VECTORS in text for _, text in s.turns)
-        ]
+        marked = [at for at in range(len(shown)) if slots[at] is not None and _is_marked(shown[at])]
         for at, text in zip(marked, self.chat.texts([shown[at].turns for at in marked]) if marked else (), strict=True):
             if text.count(VECTORS) != 1 or text.replace(VECTORS, "") != told[at]:
                 raise PromptError(
