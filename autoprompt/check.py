@@ -26,8 +26,9 @@ def check(file: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) ->
         f"up to {space.demonstrations.most if space.demonstrations else 0} demonstrations",
         "soft prompts" if space.soft else "no soft prompts",
     ]
-    return (
+    told = (
         f"{file} is right: {', '.join(varied)}; {config.study.trials} trials; "
         f"{len(splits.train)} train, {len(splits.dev)} dev, {len(splits.test)} locked test examples, "
         f"{len(splits.labels)} labels, {splits.duplicates_removed} duplicates removed."
     )
+    return "\n".join([told, *splits.notes])

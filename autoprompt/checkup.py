@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autoprompt import events
 from autoprompt.config import read_task
-from autoprompt.metrics import load_metric
+from autoprompt.metrics import make_metric
 from autoprompt.scorer import Scorer
 from autoprompt.setting import data_read, load_task_model, make_space, study_options
 from autoprompt.stages import diagnosed
@@ -20,7 +20,7 @@ def checkup(file: Path, listener: events.Listener = events.silent) -> list[event
     Nothing is written, and the locked test is not opened. Raises what a run would raise before its search.
     """
     config, splits = read_task(file, file.parent, None)
-    metric = load_metric(config.metric, file.parent, splits.labels, config.metric_seconds)
+    metric = make_metric(config.metric, file.parent, splits.labels, config.metric_seconds)
     trials = study_options(config).trials
     listener(events.RunStarted(config.name, False, metric.name, metric.maximize, config.seed, trials))
     listener(data_read(splits))

@@ -268,6 +268,9 @@ def _finding(event: events.Finding) -> RenderableType | None:
 def _details(event: events.VerdictDetailed) -> str:
     ledger = ", ".join(f"{count} {what}" for what, count in event.ledger.items() if count)
     told = f"answers: {ledger}; {event.test} p = {event.p:.2g}"
+    if event.also:
+        values = (f"{plain(name)} {old:.4f} → {new:.4f}" for name, (old, new) in event.also.items())
+        told += f"; also {', '.join(values)}"
     if not event.rival:
         return told
     low, high = event.rival["interval"]

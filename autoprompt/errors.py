@@ -7,6 +7,7 @@
     ├── MetricError    a metric that is not there, or that returns what it must not
     ├── ModelError     a model that cannot be loaded, or that returns no numbers
     ├── StudyError     a search that cannot go on
+    ├── ExecutionError programs that a model wrote, on a machine that cannot contain them
     ├── ResultsError   a results folder that is in use, of another run, or not writable
     └── ExportError    an exported folder that cannot be read back
 
@@ -25,6 +26,7 @@ __all__ = [
     "AutopromptError",
     "ConfigError",
     "DataError",
+    "ExecutionError",
     "ExportError",
     "Halted",
     "MetricError",
@@ -75,6 +77,10 @@ class ModelError(AutopromptError):
 
 class StudyError(AutopromptError):
     """The search cannot go on."""
+
+
+class ExecutionError(AutopromptError):
+    """This machine cannot contain the programs that a model wrote, so none is run."""
 
 
 class ResultsError(AutopromptError):

@@ -8,7 +8,7 @@ the seconds since its process began under "up".
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 __all__ = [
@@ -283,7 +283,7 @@ class VerdictDetailed(Event):
     the winner's "difference" to it, its "interval" and "p"; empty where there is none. classes: by label its
     "examples", and the share that is right with "baseline" and "winner". calibration: expected calibration error of
     "baseline" and "winner". ledger: the winner's answers, counted: "right", "wrong", "unparseable",
-    "truncated", "too long".
+    "truncated", "too long". also: other metrics by name, their values with baseline and winner.
     """
 
     test: str
@@ -293,6 +293,7 @@ class VerdictDetailed(Event):
     classes: dict[str, dict[str, float]]
     calibration: dict[str, float]
     ledger: dict[str, int]
+    also: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

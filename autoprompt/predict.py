@@ -11,6 +11,7 @@ from autoprompt.errors import DataError, ExportError, nearest
 from autoprompt.export import read_export
 from autoprompt.finetune import load_tuned
 from autoprompt.metrics import Outcome, load_metric
+from autoprompt.metrics.chosen import COST
 from autoprompt.models import Family, load_model
 from autoprompt.scorer import Scorer
 
@@ -53,7 +54,8 @@ def predict(
         _example(number, place, row, about.fields, about.label if labelled else None, prompt.labels)
         for number, (place, row) in enumerate(rows)
     ]
-    metric = load_metric(about.metric, folder, prompt.labels)
+    # what mistakes cost is the space file's, and not exported
+    metric = load_metric("accuracy" if about.metric == COST else about.metric, folder, prompt.labels)
     [score] = Scorer(model, metric).score([tuned_prompt if tuned else prompt], examples)
     return Predictions(
         [_answer(score.outcome, i) for i in range(len(examples))],

@@ -7,7 +7,7 @@ from typing import Any
 
 from autoprompt import events
 from autoprompt.config import read_task
-from autoprompt.metrics import load_metric
+from autoprompt.metrics import make_metric
 from autoprompt.plan import Plan
 from autoprompt.scorer import Scorer
 from autoprompt.setting import data_read, load_task_model, make_clock, make_space, study_options
@@ -25,7 +25,7 @@ def preview(
     """
     config, splits = read_task(file, file.parent, changes)
     clock = make_clock(config, 0.0)
-    metric = load_metric(config.metric, file.parent, splits.labels, config.metric_seconds)
+    metric = make_metric(config.metric, file.parent, splits.labels, config.metric_seconds)
     trials = study_options(config).trials
     listener(events.RunStarted(config.name, False, metric.name, metric.maximize, config.seed, trials))
     listener(data_read(splits))

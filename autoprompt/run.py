@@ -22,7 +22,7 @@ from autoprompt.config import Config, read_task
 from autoprompt.data import Splits
 from autoprompt.engine import load_engine
 from autoprompt.errors import ResultsError
-from autoprompt.metrics import Metric, load_metric
+from autoprompt.metrics import Metric, make_metric
 from autoprompt.models import model_fingerprint
 from autoprompt.report import write_page, write_report
 from autoprompt.results import RunFolder, read_journal, spent, write_json, write_text
@@ -101,7 +101,7 @@ def run(
     """
     base = Path.cwd() if isinstance(source, Mapping) else Path(source).parent
     config, splits = read_task(source, base, changes)
-    metric = load_metric(config.metric, base, splits.labels, config.metric_seconds)
+    metric = make_metric(config.metric, base, splits.labels, config.metric_seconds)
     with ExitStack() as opened:
         folder = opened.enter_context(RunFolder(Path(results or config.results), name or config.name))
         resumed = folder.claim(_manifest(config, splits))
@@ -115,6 +115,7 @@ def run(
         trials = study_options(config).trials
         tell(events.RunStarted(folder.name, resumed, metric.name, metric.maximize, config.seed, trials))
         tell(data_read(splits))
+        _tell_notes(splits, tell)
         scorer = _scorer(opened, folder.scores, config, metric, tell)
         scorer.engine.check = clock.check
         job = Job(
@@ -246,6 +247,11 @@ def _heard(folder: RunFolder) -> set[int]:
     return {event["number"] for event in read_journal(folder.journal) if event["event"] in ended}
 
 
+def _tell_notes(splits: Splits, tell: events.Listener) -> None:
+    for note in splits.notes:
+        tell(events.Notice(note))
+
+
 def _tell_shortened(job: Job) -> None:
     for number in sorted(job.scorer.truncated, key=str)[:1]:
         count = len(job.scorer.truncated)
@@ -280,7 +286,9 @@ def _result(
     by_value = ranked(finalists, metric)
     seconds: dict[str, float] = {}
     tokens = 0
+    also: dict[str, list[float]] = {}
     for event in read_journal(folder.journal):
+        also = event.get("also", also) if event["event"] == "VerdictDetailed" else also
         if event["event"] == "StageFinished":
             seconds[event["stage"]] = round(seconds.get(event["stage"], 0.0) + event["seconds"], 2)
             tokens += event["tokens"]
@@ -302,6 +310,7 @@ def _result(
             "evidence": winner.evidence,
         },
         "tuned": None if tuned is None else dict(tuned),
+        "also": also,
         "interval": list(verdict.interval),
         "verdict": verdict.outcome,
         "sentence": verdict.sentence,

@@ -16,7 +16,7 @@ from autoprompt.config import Config, read_task
 from autoprompt.data import Splits
 from autoprompt.engine import ScoreMemory, load_engine
 from autoprompt.errors import ResultsError
-from autoprompt.metrics import load_metric
+from autoprompt.metrics import make_metric
 from autoprompt.models import LanguageModel
 from autoprompt.results import differences
 from autoprompt.scorer import Scorer
@@ -50,7 +50,7 @@ def work(
     _check(posting, fingerprints(config, splits))
     splits = _kept(splits, posting)
     heard = _Counting(listener)
-    metric = load_metric(config.metric, place, splits.labels, config.metric_seconds)
+    metric = make_metric(config.metric, place, splits.labels, config.metric_seconds)
     model = load_task_model(config, heard)
     other = None if config.model.engine == "own" else load_engine(config.model.engine, model)
     with _memory(posting, model, config) as memory:

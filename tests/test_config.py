@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from autoprompt.check import check
 from autoprompt.config import Config, StudySection, data_options, read_config, require_words
+from autoprompt.config.sections import AnswerSection
 from autoprompt.errors import ConfigError, DataError
 from autoprompt.racing import RULES
 from autoprompt.samplers import SAMPLERS
@@ -81,6 +82,7 @@ WHOLE = r"""
 name = "whole-1.0_b"
 metric = "macro_f1"
 metric_seconds = 1.5
+allow_code_execution = true
 seed = 3
 results = "out"
 
@@ -100,6 +102,11 @@ trust_remote_code = false
 file = "data.jsonl"
 label = "label"
 fields = ["text", "title"]
+target = "label"
+aside = []
+columns = { text = "text" }
+longest = 4000
+cut = "middle"
 shares = [0.5, 0.25, 0.25]
 quarantine = 0.0
 
@@ -242,7 +249,10 @@ def test_the_whole_file_above_names_every_key_there_is() -> None:
     import tomllib
 
     values = tomllib.loads(WHOLE)
-    values["data"] |= dict.fromkeys(("train", "dev", "test", "split"))
+    values["answer"] = dict.fromkeys(AnswerSection.model_fields)  # for other targets than labels
+    values["data"] |= dict.fromkeys(
+        ("train", "dev", "test", "split", "options", "first_option", "group", "folds", "fold")
+    )
     for section, field in Config.model_fields.items():
         kind = field.annotation
         known = getattr(kind, "model_fields", None)
@@ -350,7 +360,7 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
             {"nmae": "x"},
             [
                 "nmae is not a key here",
-                "allowed are budget, data, doctor, explain, finetune, metric",
+                "allowed are allow_code_execution, answer, budget, data, doctor, explain, finetune, metric",
                 "Did you mean 'name'?",
             ],
         ),
@@ -373,7 +383,7 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
         ({"name": None, "nmae": "x"}, ["name is missing; it is required. Did you mean 'nmae'?"]),
         ({"data.label": None}, ["data.label is missing; it is required"]),
         ({"prompt.template": None}, ["prompt.template is missing; it is required"]),
-        ({"prompt.label_words": None}, ["prompt.label_words is missing; it is required"]),
+        ({"prompt.label_words": None}, ["prompt.label_words has 0 labels; it needs a word for each of at least two."]),
         # wrong kinds
         ({"seed": "7"}, ["seed is '7'", "valid integer"]),
         ({"seed": True}, ["seed is True", "valid integer"]),
@@ -512,6 +522,13 @@ def test_what_the_file_does_not_say_is_what_a_study_does_by_itself(folder: Path)
         ({"model": {"memory": -1}}, ["model.memory is -1; it must be at least 0"]),
         ({"metric": "gone.py:f"}, ["metric: ", "'gone.py:f'", "is not a file"]),
         ({"metric": ""}, ["metric is empty or too short"]),
+        ({"metric": {}}, ["metric.name is missing"]),
+        ({"metric": {"name": "mcc", "alsso": []}}, ["metric.alsso is not a key here", "Did you mean 'also'?"]),
+        ({"metric": {"name": "mcc", "also": "accuracy"}}, ["metric.also is 'accuracy'", "valid list"]),
+        ({"metric": {"name": "mcc", "also": ["acuracy"]}}, ["metric: There is no metric 'acuracy'"]),
+        ({"metric": {"name": "mcc", "constraints": ["recall[poss] >= 1"]}}, ["no label 'poss'", "mean 'pos'?"]),
+        ({"metric": {"name": "cost", "costs": {"pos": {"neg": -1.0}}}}, ["metric.costs.pos.neg is -1.0", "at least 0"]),
+        ({"metric": {"name": "cost"}}, ["metric: The metric 'cost' needs costs"]),
     ],
 )
 def test_a_problem_names_the_key_what_was_given_and_what_is_allowed(
@@ -719,6 +736,15 @@ KEYS = [
     "data.label",
     "data.shares",
     "data.split",
+    "data.target",
+    "data.options",
+    "data.aside",
+    "data.columns",
+    "data.group",
+    "data.folds",
+    "data.fold",
+    "data.longest",
+    "data.cut",
     "prompt.template",
     "prompt.label_words",
     "prompt.separator",

@@ -290,6 +290,7 @@ def test_the_splits_do_not_show_the_test_texts(tmp_path: Path) -> None:
         "labels",
         "duplicates_removed",
         "fingerprints",
+        "notes",
     }
 
 
@@ -365,9 +366,22 @@ def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.txt", b"x", r"a\.txt ends in '\.txt'; data files are \.jsonl, \.csv or \.tsv"),
-        ("a", b"x", r"ends in ''; data files are \.jsonl, \.csv or \.tsv"),
-        ("a.json", b"[]", r"ends in '\.json'; data files are \.jsonl"),
+        ("a.txt", b"x", r"a\.txt ends in '\.txt'; data files are \.jsonl, \.json, \.csv, \.tsv or \.parquet"),
+        ("a", b"x", r"ends in ''; data files are \.jsonl, \.json, \.csv"),
+        ("a.json", b"[]", r"a\.json holds no examples\."),
+        ("a.json", b"", r"a\.json holds no examples\."),
+        (
+            "a.json",
+            b'{"a": 1}\n{"a": 2}',
+            r"a\.json is not JSON \(.*\); it needs a list .* one object a line it is \.jsonl",
+        ),
+        ("a.json", b"3", r"a\.json is int; it needs a list of objects, or an object with one such list"),
+        ("a.json", b'{"a": []}', r"a\.json holds no examples"),
+        ("a.json", b'{"a": [], "b": [1]}', r"a\.json is an object with 2 lists \(a, b\); it needs"),
+        ("a.json", b'[{"a": 1}, 2]', r"a\.json, row 2 is int; it needs a list of objects"),
+        ("a.json", b"[" * 100_000, r"a\.json is not JSON"),
+        ("a.parquet", b"PAR1", r"a\.parquet cannot be read as a table: "),
+        ("a.parquet", b"", r"a\.parquet cannot be read as a table: "),
         ("a.jsonl", b"", r"a\.jsonl holds no examples; it needs one a line"),
         ("a.jsonl", b"\xef\xbb\xbf\n \n", r"a\.jsonl holds no examples"),
         ("a.csv", b"", r"a\.csv holds no examples"),
@@ -524,7 +538,7 @@ def test_no_json_lines_raise_anything_but_data_error(rows: list[Any], tmp_path: 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=80) | st.text(alphabet='{}[]":,\n\r\t\0 ab\u2028', max_size=80).map(str.encode))
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
 def test_no_bytes_raise_anything_but_data_error(suffix: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"any{suffix}"
     path.write_bytes(content)

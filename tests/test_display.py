@@ -108,6 +108,15 @@ def test_markup_in_what_is_told_is_shown_as_it_stands() -> None:
     ]
 
 
+def test_metrics_beside_the_one_that_is_chosen_by_are_told_in_the_line_of_the_answers() -> None:
+    told = events.VerdictDetailed(
+        "McNemar", 0.5, 0.1, {}, {}, {}, {"right": 9}, {"mcc": [0.5, 0.625], "[b]x": [1.0, 0.0]}
+    )
+    assert shown(START, told)[1:] == [
+        "answers: 9 right; McNemar p = 0.5; also mcc 0.5000 → 0.6250, [b]x 1.0000 → 0.0000"
+    ]
+
+
 PLAN = events.PlanMade(
     240, 1.25, {"search": 7000.0, "confirm": 0.2, "verdict": 12.0, "finetune": 400.0, "export": 1.0}, 456_000_000,
     22_000_000, 10_000_000_000, 7500.0,

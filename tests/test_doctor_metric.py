@@ -17,6 +17,10 @@ from autoprompt.doctor.metric import examine_metric
 from autoprompt.events import UNBOUNDED, Finding
 from autoprompt.metrics import Metric, load_metric, metric
 from autoprompt.metrics.builtin import METRICS
+from autoprompt.metrics.classes import CLASSES
+from autoprompt.metrics.numbers import NUMBERS
+from autoprompt.metrics.sets import SETS
+from autoprompt.metrics.texts import TEXTS
 
 LABELS = ("a", "b", "c")
 
@@ -29,6 +33,12 @@ def right(targets: Sequence[str], predictions: Sequence[str]) -> float:
     return float(np.mean([t == p for t, p in zip(targets, predictions, strict=True)]))
 
 
+WHOLE = {  # metrics without a number an example
+    "balanced_accuracy", "bleu", "chrf", "macro_f1", "mcc", "micro_f1", "multilabel_macro_f1", "multilabel_micro_f1",
+    "pearson", "spearman", "weighted_f1",
+}  # fmt: skip
+
+
 def only(function: Callable[..., Any], maximize: bool = True, labels: Sequence[str] = LABELS) -> Finding:
     [found] = examine_metric(own(function, maximize), labels)
     assert found.check == "metric"
@@ -36,14 +46,39 @@ def only(function: Callable[..., Any], maximize: bool = True, labels: Sequence[s
     return found
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "log_loss", "match"])
 @pytest.mark.parametrize("labels", [LABELS, ("yes", "no"), tuple(f"label {i}" for i in range(150))])
 def test_the_built_in_metrics_are_fine(name: str, labels: Sequence[str]) -> None:
-    [found] = examine_metric(METRICS[name], labels)
-    assert found.level == "fine"
-    assert found.details["per_example"] is (name != "macro_f1")
+    found = examine_metric(METRICS[name], labels)
+    assert found == [fine_of(found, name)]
+
+
+NUMERIC = ("1", "2.5", "4", "-3")
+SENTENCES = ("It rains a lot in May.", "The match ended two to one today.", "Shares fell by three percent at noon.")
+SETS_OF_NAMES = ("none", "joy", "joy, anger", "fear")
+FITTING = {
+    **{found.name: LABELS for found in CLASSES},
+    **{found.name: SETS_OF_NAMES for found in SETS},
+    **{found.name: NUMERIC for found in NUMBERS},
+    **{found.name: SENTENCES for found in TEXTS},
+    "numeric_match": NUMERIC,
+}
+
+
+@pytest.mark.parametrize("name", sorted(FITTING))
+def test_each_built_in_metric_is_fine_with_answers_of_its_kind(name: str) -> None:
+    found = examine_metric(METRICS[name], FITTING[name])
+    assert found == [fine_of(found, name)]
+
+
+def fine_of(findings: list[Finding], name: str) -> Finding:
+    """The one finding that says that a metric is fine, and what it should say."""
+    [found] = findings
+    assert found.level == "fine", found.message
+    assert found.details["per_example"] is (name not in WHOLE)
     assert found.details["distinct"] > 10
     assert found.details["ms"] > 0
+    return found
 
 
 def test_a_constant_metric_is_a_problem() -> None:
@@ -263,3 +298,8 @@ def test_one_example_and_the_decorator_do(tmp_path: Path) -> None:
     found = examine_metric(errors, ("x", "y"), examples=1)
     assert found[0].details["maximize"] is False
     assert found[0].details["examples"] == 4
+
+
+def test_a_metric_that_asks_for_rows_is_not_tried_on_answers_without_any() -> None:
+    [found] = examine_metric(metric(lambda rows: [float(row["weight"]) for row in rows]), LABELS)
+    assert (found.level, "asks for rows" in found.message) == ("fine", True)

@@ -374,7 +374,7 @@ def test_texts_that_were_cut_for_a_mixture_are_not_the_users_concern(
 def scored(right: np.ndarray, measure: Metric = accuracy) -> Score:
     sure = np.where(np.asarray(right) > 0.5, 0.9, 0.1)
     outcome = Outcome(("yes",) * len(sure), np.stack([sure, 1 - sure], 1), ("yes", "no"))
-    return Score(measure(outcome), outcome, sure)
+    return Score(measure(outcome), outcome, sure, -np.log(sure), np.zeros(len(sure), dtype=np.bool_))
 
 
 def test_equal_answers_bound_a_loss_by_the_rule_of_three() -> None:

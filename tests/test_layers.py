@@ -27,8 +27,9 @@ FLOORS = {
     5: {"scorer", "space", "lesson"},
     4: {"written"},
     3: {"engine", "prompt", "report"},
-    2: {"clock", "template", "models", "data", "demonstrations", "metrics", "results", "display"},
-    1: {"answer", "chat", "sandbox", "wording", "soft", "errors", "events", "retrieval", "store", "evidence"},
+    2: {"answer", "clock", "template", "models", "data", "demonstrations", "metrics", "results", "display"},
+    1: {"chat", "sandbox", "wording", "soft", "events", "retrieval", "store", "evidence", "execution"},
+    0: {"errors"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
@@ -36,13 +37,19 @@ HOMES = {
     "optuna": {"study", "samplers", "racing"},
     "rich": {"display"},
     "transformers": {"models", "engine", "finetune"},
+    "llguidance": {"engine"},
     "peft": {"finetune"},
     "jinja2": {"template", "sandbox", "models"},
     "torch": {"models", "engine", "finetune", "lesson", "tuning", "propose"},
     "pydantic": {"config"},
     "cmaes": {"samplers"},
-    "scipy": {"samplers"},
-    "sklearn": {"retrieval", "models", "finetune"},
+    "datasets": {"data"},
+    "pyarrow": {"data"},
+    "scipy": {"metrics", "samplers"},
+    "evaluate": {"metrics"},
+    "sacrebleu": {"metrics"},
+    "rouge_score": {"metrics"},
+    "sklearn": {"retrieval", "models", "finetune", "metrics"},
 }
 FACES = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path not in FACES)

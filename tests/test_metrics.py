@@ -232,7 +232,7 @@ def test_an_unknown_metric_is_told_with_all_there_are(publish: Callable[..., Non
     publish("@metric\ndef one(targets): return 1.0", published="one")
     with pytest.raises(
         MetricError,
-        match=r"no metric 'acuracy'; allowed are accuracy, log_loss, macro_f1, published, or .* mean 'accuracy'\?",
+        match=r"no metric 'acuracy'; allowed are accuracy, balanced_accuracy, .*, published, rouge1, .*, or .* mean 'accuracy'\?",
     ):
         load_metric("acuracy", Path())
 
@@ -259,7 +259,7 @@ HEAD = "from autoprompt.metrics import metric\n"
         (
             "@metric\ndef f(targets, predicted): ...",
             r"m\.py raised MetricError: The metric 'f' takes 'predicted'; allowed are targets, predictions, "
-            r"probabilities, labels\. Did you mean 'predictions'\?",
+            r"probabilities, labels, references, rows, answers\. Did you mean 'predictions'\?",
         ),
         ("@metric\ndef f(targets, /): ...", "The metric 'f' takes 'targets'; allowed are"),
         ("@metric\ndef f(*targets): return 1.0", "The metric 'f' takes 'targets'; allowed are"),

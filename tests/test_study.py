@@ -220,10 +220,10 @@ class Failing(Scorer):
 
     word = "money!"
 
-    def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> Any:
+    def read(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> None:
         if any(self.word in word for p in prompts for word in p.label_words.values()):
             raise ModelError("no numbers today")
-        return super().log_likelihoods(prompts, examples)
+        super().read(prompts, examples)
 
 
 def test_a_failing_prompt_is_recorded_and_the_others_go_on(
@@ -248,10 +248,10 @@ def test_a_failing_baseline_stops_the_search(model: LanguageModel, space: Space,
 
 def test_too_many_failures_stop_the_search(model: LanguageModel, space: Space, examples: list[Example]) -> None:
     class MostlyFailing(Failing):
-        def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> Any:
+        def read(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> None:
             if any(p != space.baseline for p in prompts):
                 raise ModelError("no numbers today")
-            return Scorer.log_likelihoods(self, prompts, examples)
+            Scorer.read(self, prompts, examples)
 
     with pytest.raises(StudyError, match=r"of \d+ trials failed, the last one with: ModelError: no numbers today"):
         Study(space, MostlyFailing(model, accuracy), examples, OPTIONS, None, 5).run()
@@ -522,11 +522,11 @@ def test_what_is_halted_in_the_middle_of_a_score_is_scored_again_later(
     class Late(Scorer):
         left = death
 
-        def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> Any:
+        def read(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> None:
             self.left -= 1
             if self.left < 0:
                 raise Halted("the deadline has come.")
-            return super().log_likelihoods(prompts, examples)
+            super().read(prompts, examples)
 
     whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, OPTIONS, None, 5)
     whole.run()

@@ -545,7 +545,9 @@ def test_probabilities_that_are_none_are_unparseable_and_leave_no_trace_in_json(
     told = details(accuracy, answered("aab", "aab"), winner)
     assert told.ledger["unparseable"] == 1
     json.dumps(told.record(), allow_nan=False)
-    [row] = flips([Example(i, {"text": "x"}, t) for i, t in enumerate("aab")], answered("aab", "aab"), winner).examples
+    [row] = flips(
+        accuracy, [Example(i, {"text": "x"}, t) for i, t in enumerate("aab")], answered("aab", "aab"), winner
+    ).examples
     assert (row["before"], row["after"], row["turn"], row["shift"]) == ("a", "", "lost", -0.7)
 
 
@@ -599,7 +601,7 @@ def test_flips_come_with_the_most_telling_first() -> None:
     examples = [Example(10 + i, {"text": f"t{i}"}, label) for i, label in enumerate("aaabb")]
     baseline, winner = answered("aaabb", "bbaba"), answered("aaabb", "aacbc", 0.8)
     winner.probabilities[1] = 0.5, 0.3, 0.2
-    told = flips(examples, baseline, winner)
+    told = flips(accuracy, examples, baseline, winner)
     assert (told.gained, told.lost) == (2, 1)
     assert [(row["number"], row["turn"]) for row in told.examples] == [
         (10, "gained"),
@@ -610,16 +612,16 @@ def test_flips_come_with_the_most_telling_first() -> None:
     first = told.examples[0]
     assert (first["fields"], first["label"], first["before"], first["after"]) == ({"text": "t0"}, "a", "b", "a")
     assert first["shift"] == pytest.approx(0.8 - 0.15)
-    assert [row["number"] for row in flips(examples, baseline, winner, most=1).examples] == [10]
-    assert flips(examples, baseline, winner, most=1).gained == 2
+    assert [row["number"] for row in flips(accuracy, examples, baseline, winner, most=1).examples] == [10]
+    assert flips(accuracy, examples, baseline, winner, most=1).gained == 2
 
 
 def test_long_fields_of_flips_are_cut_at_500_characters() -> None:
     texts = {"long": "\N{EARTH GLOBE EUROPE-AFRICA}" * 501, "fits": "é" * 500, "empty": ""}
-    [row] = flips([Example(0, texts, "a")], answered("a", "b"), answered("a", "a")).examples
+    [row] = flips(accuracy, [Example(0, texts, "a")], answered("a", "b"), answered("a", "a")).examples
     assert row["fields"] == {"long": texts["long"][:499] + "…", "fits": texts["fits"], "empty": ""}
 
 
 def test_the_same_outcome_has_no_flips() -> None:
-    told = flips([Example(0, {"text": "x"}, "a")], answered("a", "b"), answered("a", "b"))
+    told = flips(accuracy, [Example(0, {"text": "x"}, "a")], answered("a", "b"), answered("a", "b"))
     assert (told.gained, told.lost, told.examples) == (0, 0, ())

@@ -167,3 +167,17 @@ def test_the_verbs_tell_of_findings_of_one_run_and_of_several(
     assert result["sentence"].partition(" (")[0] in (tmp_path / "one.html").read_text()
     assert cli.main(["report", str(one), str(tmp_path / "none")]) == 2
     assert "none" in capsys.readouterr().err
+
+
+def test_metrics_beside_are_told_at_the_verdict_and_constraints_decide(space: dict[str, Any]) -> None:
+    label = next(iter(space["prompt"]["label_words"]))
+    metric = {"name": "accuracy", "also": ["macro_f1", "mcc", "mse"], "constraints": [f"recall[{label}] >= 1.5"]}
+    result = run({**space, "metric": metric, "doctor": False, "explain": False, "study": {"trials": 2}})
+    assert set(result.values["also"]) == {"macro_f1", "mcc"}
+    assert result.values["metric"] == "accuracy"
+    assert -1.5 <= result.values["winner"]["test"] <= -0.5  # no recall is beyond 1
+    notices = [event["message"] for event in told(result.folder, "Notice")]
+    assert any("It is not reported beside accuracy: The target" in message for message in notices)
+    page = (result.folder / "report.html").read_text()
+    assert "Other metrics on the locked test" in page
+    assert "mcc" in page

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from autoprompt.answer import LETTERS, Answer, ByLabel, ByLikeness, ByNumber, ByOption, ByText
-from autoprompt.config.sections import AnswerSection, DataSection, PromptSection
+from autoprompt.config.datasection import DataSection
+from autoprompt.config.sections import AnswerSection, PromptSection
 from autoprompt.errors import PromptError
 from autoprompt.template import compiled
 
-__all__ = ["answer_kind", "answer_problems", "answers_of", "shown_fields", "words_of"]
+__all__ = ["USUAL_METRICS", "answer_kind", "answer_problems", "answers_of", "words_of"]
 
 # the most tokens of an answer, and what of a written one counts, where nothing is given
 _TOKENS = {"labels": 32, "number": 32, "text": 64, "program": 256}
 _READ = {"labels": "labels", "number": "number", "text": "text", "program": "code"}
+USUAL_METRICS = {"labels": "example_f1", "number": "mse", "text": "token_f1", "program": "pass@1"}
 _WRITTEN = ("tokens", "stop", "temperature", "samples", "pattern", "form", "read")
 
 
@@ -59,11 +61,6 @@ def words_of(data: DataSection, prompt: PromptSection, labels: tuple[str, ...]) 
     if data.target != "label":
         return dict(prompt.label_words)
     return {label: prompt.label_words[label] for label in labels}
-
-
-def shown_fields(data: DataSection) -> list[str]:
-    """The names that a template may show."""
-    return [*data.fields, *([data.options] if data.target == "option" and data.options else [])]
 
 
 def answer_problems(data: DataSection, prompt: PromptSection, answer: AnswerSection, folder: Path) -> list[str]:

@@ -10,21 +10,24 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from autoprompt.clock import parse_until
-from autoprompt.config.answering import answer_problems, shown_fields
+from autoprompt.config.answering import answer_problems
+from autoprompt.config.data import data_problems, file_problems
+from autoprompt.config.datasection import DataSection
 from autoprompt.config.sections import (
     AnswerSection,
     BudgetSection,
     Config,
-    DataSection,
     FinetuneSection,
+    MetricSection,
     ModelSection,
     PromptSection,
     SpaceSection,
     StudySection,
 )
-from autoprompt.config.wording import short
-from autoprompt.errors import AutopromptError, ConfigError, nearest
-from autoprompt.metrics import load_metric
+from autoprompt.errors import AutopromptError, ConfigError, ExecutionError, nearest
+from autoprompt.execution import require_containment
+from autoprompt.metrics import make_metric
+from autoprompt.metrics.programs import samples_wanted
 from autoprompt.prompt import check_template
 
 __all__ = ["meaning", "meaning_of_parts"]
@@ -36,13 +39,15 @@ def meaning(config: Config, folder: Path) -> list[str]:
     """What is well-formed and still wrong."""
     return [
         *_model_problems(config.model),
-        *_data_problems(config.data, folder),
-        *_prompt_problems(config.prompt, config.space, shown_fields(config.data)),
+        *data_problems(config.data, folder),
+        *_prompt_problems(config.prompt, config.space, config.data.inputs),
         *answer_problems(config.data, config.prompt, config.answer, folder),
+        *_execution_problems(config.metric, config.allow_code_execution),
         *_metric_problems(config.metric, list(config.prompt.label_words), folder, config.metric_seconds),
         *_finetune_problems(config.finetune, config.model, folder),
         *_study_problems(config.study),
         *_budget_problems(config.budget),
+        *_table_problems(config),
     ]
 
 
@@ -52,14 +57,16 @@ def meaning_of_parts(values: Mapping[str, Any], folder: Path) -> list[str]:
     data = _section(DataSection, values.get("data"))
     prompt, space = _section(PromptSection, values.get("prompt")), _section(SpaceSection, values.get("space", {}))
     if data is not None:
-        problems += _data_problems(data, folder)
+        problems += data_problems(data, folder)
     answer = _section(AnswerSection, values.get("answer", {}))
     if data is not None and prompt is not None and space is not None:
-        problems += _prompt_problems(prompt, space, shown_fields(data))
+        problems += _prompt_problems(prompt, space, data.inputs)
     if data is not None and prompt is not None and answer is not None:
         problems += answer_problems(data, prompt, answer, folder)
-    if isinstance(values.get("metric", "accuracy"), str) and prompt is not None:
-        problems += _metric_problems(values.get("metric", "accuracy"), list(prompt.label_words), folder)
+    metric = values.get("metric", "accuracy")
+    chosen = metric if isinstance(metric, str) else _section(MetricSection, metric)
+    if chosen is not None and prompt is not None:
+        problems += _metric_problems(chosen, list(prompt.label_words), folder)
     finetune = _section(FinetuneSection, values.get("finetune", {}))
     model = _section(ModelSection, values.get("model", {}))
     study = _section(StudySection, values.get("study", {}))
@@ -104,41 +111,19 @@ def _is_folder(name: str) -> bool:
         return False
 
 
-def _data_problems(data: DataSection, folder: Path) -> list[str]:
-    problems = []
-    three = {"train": data.train, "dev": data.dev, "test": data.test}
-    if data.file is not None and any(three.values()):
-        problems.append("data.file and data.train, dev, test are both given; give one or the other.")
-    elif data.file is None:
-        problems += [
-            f"data.{name} is missing; give data.file, or train, dev and test." for name, v in three.items() if v is None
+def _execution_problems(metric: str, allowed: bool) -> list[str]:
+    if samples_wanted(metric) is None:
+        return []
+    if not allowed:
+        return [
+            f"metric is {metric!r}, which runs programs that a language model wrote; to allow it, put "
+            "allow_code_execution = true at the top (they run contained: see README, Programs)."
         ]
-    for name, value in {"file": data.file, **three}.items():
-        if value is not None:
-            problems += _file_problems(f"data.{name}", value, folder)
-    if data.split is not None and data.file is None:
-        problems.append("data.split is given without data.file; it names a column of that file.")
-    if abs(sum(data.shares) - 1) > 1e-6:
-        problems.append(f"data.shares is {data.shares}; train, dev and test must add up to 1.")
-    problems += [
-        f"data.fields has {name!r}, which means something else in a template; rename that column."
-        for name in ("label", "instruction")
-        if name in data.fields and name != data.label
-    ]
-    if data.label in data.fields:
-        problems.append(f"data.label {data.label!r} is also one of data.fields: the answer would stand in the prompt.")
-    return problems
-
-
-def _file_problems(key: str, value: str, folder: Path) -> list[str]:
     try:
-        if (folder / value).is_file():
-            return []
-        parent = (folder / value).parent
-        near = nearest(Path(value).name, [p.name for p in parent.iterdir()]) if parent.is_dir() else ""
-    except (OSError, ValueError):  # a name that no file can have
-        return [f"{key} is {short(value)}, which is not a file's name."]
-    return [f"{key} is {value!r}, and there is no file {folder / value}.{near}"]
+        require_containment()
+    except ExecutionError as error:
+        return [f"metric is {metric!r}. {error}"]
+    return []
 
 
 def _prompt_problems(prompt: PromptSection, space: SpaceSection, fields: Sequence[str]) -> list[str]:
@@ -166,9 +151,9 @@ def _prompt_problems(prompt: PromptSection, space: SpaceSection, fields: Sequenc
     return problems
 
 
-def _metric_problems(metric: str, labels: list[str], folder: Path, seconds: float = 60.0) -> list[str]:
+def _metric_problems(metric: str | MetricSection, labels: list[str], folder: Path, seconds: float = 60.0) -> list[str]:
     try:
-        load_metric(metric, folder, labels if len(labels) > 1 else ("a", "b"), seconds)
+        make_metric(metric, folder, labels if len(labels) > 1 else ("a", "b"), seconds)
     except AutopromptError as error:
         return [f"metric: {error}"]
     return []
@@ -177,10 +162,10 @@ def _metric_problems(metric: str, labels: list[str], folder: Path, seconds: floa
 def _finetune_problems(finetune: FinetuneSection, model: ModelSection, folder: Path) -> list[str]:
     problems = []
     if finetune.unlabelled is not None:
-        problems += _file_problems("finetune.unlabelled", finetune.unlabelled, folder)
+        problems += file_problems("finetune.unlabelled", finetune.unlabelled, folder)
     second = finetune.second
     if second is not None:
-        problems += _file_problems("finetune.second.file", second.file, folder)
+        problems += file_problems("finetune.second.file", second.file, folder)
         try:
             check_template(second.template, second.fields)
         except AutopromptError as error:
@@ -206,6 +191,17 @@ def _study_problems(study: StudySection) -> list[str]:
             'give another one, or objectives = ["score"].'
         )
     return problems
+
+
+def _table_problems(config: Config) -> list[str]:
+    data, study = config.data, config.study
+    tables = [name for name in ("file", "train", "dev", "test") if not isinstance(getattr(data, name), str | None)]
+    if tables and (study.workers > 1 or study.storage is not None):
+        return [
+            f"data.{tables[0]} is a table in memory, which other processes cannot read; "
+            "write it to a file, or give study.workers = 1 and no study.storage."
+        ]
+    return []
 
 
 def _budget_problems(budget: BudgetSection) -> list[str]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from autoprompt.config.answering import USUAL_METRICS
 from autoprompt.config.meaning import meaning, meaning_of_parts
-from autoprompt.config.sections import Config
+from autoprompt.config.sections import Config, MetricSection
 from autoprompt.config.wording import problem
-from autoprompt.data import DataOptions, Splits, read_splits
+from autoprompt.data import DataOptions, Frame, Source, Splits, read_splits
 from autoprompt.errors import ConfigError, DataError, nearest
 
 __all__ = ["data_options", "read_config", "read_task", "require_words"]
@@ -42,18 +43,26 @@ def read_config(
     for name, switches in _SWITCHES.items():
         if isinstance(values.get(name), bool):
             values[name] = dict.fromkeys(switches, values[name])
+    if "metric" not in values and isinstance(values.get("data"), dict):
+        values["metric"] = USUAL_METRICS.get(str(values["data"].get("target")), "accuracy")
     for section, keys in (changes or {}).items():
         given = values.get(section, {})
         values[section] = {**given, **keys} if isinstance(given, dict) else given
     try:
         config = Config.model_validate(_lists_to_floats(values))
     except ValidationError as error:
-        found = [problem(dict(e), values) for e in error.errors()]
+        found = [problem(dict(e), values) for e in error.errors() if _is_of_its_kind(e["loc"], values)]
         raise ConfigError(where, [*found, *meaning_of_parts(values, folder)]) from None
     problems = meaning(config, folder)
     if problems:
         raise ConfigError(where, problems)
     return config
+
+
+def _is_of_its_kind(place: tuple[int | str, ...], values: Mapping[str, Any]) -> bool:
+    """Whether an error is of the kind that was given, where a key may be a text or a table."""
+    is_table = isinstance(values.get("metric"), Mapping)
+    return place[:1] != ("metric",) or (place[1:2] == (MetricSection.__name__,)) == is_table
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -82,11 +91,13 @@ def _lists_to_floats(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def data_options(config: Config, base: Path) -> DataOptions:
-    """Where the data are, relative to the space file's folder."""
+    """Where the data are, relative to the space file's folder, and how they are read."""
     data = config.data
 
-    def place(name: str | None) -> Path | None:
-        return None if name is None else base / name
+    def place(source: str | Frame | None) -> Source | None:
+        if not isinstance(source, str) or source.startswith("hf:"):
+            return source
+        return base / source
 
     return DataOptions(
         label=data.label,
@@ -97,6 +108,17 @@ def data_options(config: Config, base: Path) -> DataOptions:
         test=place(data.test),
         split=data.split,
         shares=(data.shares[0], data.shares[1], data.shares[2]),
+        target=data.target,
+        options=data.options,
+        first_option=data.first_option,
+        aside=tuple(data.aside),
+        columns=dict(data.columns),
+        group=data.group,
+        folds=data.folds,
+        fold=data.fold,
+        longest=data.longest,
+        cut=data.cut,
+        offline=config.model.offline,
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from autoprompt.chat import Chat
+from autoprompt.config.datasection import DataSection
+from autoprompt.config.section import STRICT, Count, Share, Text
 from autoprompt.demonstrations import Selection
 from autoprompt.prompt import Position
 
@@ -18,6 +20,7 @@ __all__ = [
     "DoctorSection",
     "ExplainSection",
     "FinetuneSection",
+    "MetricSection",
     "ModelSection",
     "PromptSection",
     "SecondSection",
@@ -25,9 +28,6 @@ __all__ = [
     "StudySection",
 ]
 
-Text = Annotated[str, StringConstraints(min_length=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
 BranchName = Literal[
     "discrete",
     "edits",
@@ -40,11 +40,12 @@ BranchName = Literal[
     "infill",
     "rewrite",
 ]
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = STRICT
 
 
 class ModelSection(_Section):
@@ -62,18 +63,17 @@ class ModelSection(_Section):
     offline: bool | None = None  # None: where the model is a folder
 
 
-class DataSection(_Section):
-    """[data]: the labelled examples and how they are split."""
+class MetricSection(_Section):
+    """[metric]: what a prompt is worth, where a name alone does not say it."""
 
-    label: Text
-    fields: Annotated[list[Text], Field(min_length=1)] = ["text"]
-    file: Text | None = None
-    train: Text | None = None
-    dev: Text | None = None
-    test: Text | None = None
-    split: Text | None = None
-    shares: Annotated[list[Share], Field(min_length=3, max_length=3)] = [0.4, 0.3, 0.3]
-    quarantine: Annotated[float, Field(ge=0, lt=1)] = 0.05  # of a split that may be left out, as it cannot be scored
+    name: Text
+    also: list[Text] = []  # reported beside it, never chosen by
+    constraints: list[Text] = []  # "recall[billing] >= 0.9"
+    costs: dict[str, dict[str, Cost]] = {}  # of name = "cost": by target and answer
+    default: Cost = 1.0  # of pairs that costs do not name
+    worst: Annotated[float, Field(allow_inf_nan=False)] | None = None  # its worst value, for constraints
+    maximize: bool | None = None  # of "evaluate:NAME"; None: as is known of the name
+    key: Text | None = None  # which of its numbers counts
 
 
 class PromptSection(_Section):
@@ -252,8 +252,9 @@ class Config(_Section):
     """A whole space file."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-    metric: Text = "accuracy"
+    metric: Text | MetricSection = "accuracy"
     metric_seconds: Annotated[float, Field(gt=0)] = 60.0  # that one call of a custom metric may take
+    allow_code_execution: bool = False  # run programs that a model wrote, contained: for the metrics pass@k
     seed: Annotated[int, Field(ge=0)] = 0
     results: Text = "results"
     model: ModelSection = ModelSection()
@@ -267,3 +268,7 @@ class Config(_Section):
     doctor: DoctorSection = DoctorSection()
     explain: ExplainSection = ExplainSection()
     finetune: FinetuneSection = FinetuneSection()
+
+    @property
+    def metric_name(self) -> str:
+        return self.metric if isinstance(self.metric, str) else self.metric.name

@@ -16,6 +16,8 @@ __all__ = ["problem", "short"]
 def problem(error: dict[str, Any], values: Mapping[str, Any]) -> str:
     """One line: the key, what was given, what is allowed."""
     path = [str(part) for part in error["loc"]]
+    if path[0] == "metric":  # a text or a table: which of them is no key
+        del path[1:2]
     key, given = ".".join(path), short(error["input"])
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoprompt.data import DataOptions, Example, Splits, fields_of, folded, read_rows
+from autoprompt.data import DataOptions, Example, Splits, folded, labelled_rows
 from autoprompt.doctor.finding import fine, listed, number_of, percent, problem, quoted, warning
 from autoprompt.events import Finding
 
@@ -38,12 +38,11 @@ def examine_duplicates(splits: Splits, options: DataOptions | None = None) -> li
 
     Raises DataError as reading does.
     """
-    rows = _split_rows(splits) if options is None else _file_rows(options)
+    rows, whole = (_split_rows(splits), False) if options is None else _file_rows(options)
     groups: dict[Key, list[_Row]] = {}
     for row in rows:
         groups.setdefault(row.key, []).append(row)
     repeated = [group for group in groups.values() if len(group) > 1]
-    whole = options is not None and options.file is not None and options.split is None
     found = [*_contradicting(splits, rows, repeated, whole), *_across(splits)]
     repeats = sum(len(group) - 1 for group in repeated)
     within = splits.test.counted(lambda tested: [len(tested) - len({folded(e.fields) for e in tested})])[0]
@@ -60,16 +59,11 @@ def _split_rows(splits: Splits) -> list[_Row]:
     ]
 
 
-def _file_rows(options: DataOptions) -> list[_Row]:
-    """The rows of the files, without those that are said to be of test."""
-    paths = [options.file] if options.file is not None else [options.train, options.dev]
-    found: list[_Row] = []
-    for path in paths:
-        for place, row in read_rows(path) if path is not None else ():
-            if options.split is None or str(row.get(options.split)).strip() != "test":
-                label = fields_of(place, row, [options.label])[options.label]
-                found.append(_Row(place, Example(len(found), fields_of(place, row, options.fields), label)))
-    return found
+def _file_rows(options: DataOptions) -> tuple[list[_Row], bool]:
+    """The rows of the files, without those that are said to be of test; whether none are, so that all are there."""
+    found = labelled_rows(options, test_file=False)
+    kept = [_Row(row.place, row.example) for row in found if row.split != "test"]
+    return kept, options.test is None and len(kept) == len(found)
 
 
 def _contradicting(splits: Splits, rows: Sequence[_Row], repeated: Iterable[list[_Row]], whole: bool) -> list[Finding]:

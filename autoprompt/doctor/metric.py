@@ -70,6 +70,8 @@ def examine_metric(
     of a search without a number of trials, 200. Labels are two or more. A metric that breaks its contract is a
     finding, not an error.
     """
+    if "rows" in metric.arguments:
+        return [fine("metric", f"The metric {quoted(metric.name)} asks for rows, and is not tried on made-up answers.")]
     trial = _Trial(metric, tuple(labels), max(examples, 2 * len(labels)), time.monotonic() + seconds)
     trial.known |= {"maximize": metric.maximize, "examples": trial.examples}
     found: list[Finding] = []

@@ -42,7 +42,7 @@ class Writing:
     """new_tokens: the most to write. temperature: 0 takes the likeliest token, else the distribution
     is divided by it and drawn from. ends: ids that end a text; they are not part of it. seed: of the
     draws, with each text's number; or `seeds`, one a text. follow: makes what goes along with a
-    text, from its number.
+    text, from its number. told: is given each batch's texts, with their numbers, as soon as they stand.
     """
 
     new_tokens: int
@@ -51,6 +51,7 @@ class Writing:
     ends: frozenset[int] = frozenset()
     seeds: tuple[int, ...] = ()
     follow: Callable[[int], Follower] | None = None
+    told: Callable[[Sequence[int], Sequence[Text]], None] | None = None
 
     def draws(self, number: int) -> NDArray[np.float64]:
         """Uniform numbers of text `number`, one a token: no batch or order changes them."""
@@ -72,6 +73,7 @@ class Hand:
     def __init__(self, writing: Writing, numbers: Sequence[int]) -> None:
         self.writing = writing
         self.step = 0
+        self._numbers = numbers
         self._ids: list[list[int]] = [[] for _ in numbers]
         self._ended = np.zeros(len(numbers), dtype=bool)
         self._finite = np.ones(len(numbers), dtype=bool)
@@ -111,6 +113,9 @@ class Hand:
         return logits.masked_fill(~torch.from_numpy(seen).to(logits.device), float("-inf")), stuck
 
     def texts(self) -> list[Text]:
-        """What stands there now, in the order of `numbers`."""
+        """What was written, in the order of `numbers`; it is told."""
         states = zip(self._ids, self._ended.tolist(), self._finite.tolist(), strict=True)
-        return [Text(tuple(ids), ended, finite) for ids, ended, finite in states]
+        found = [Text(tuple(ids), ended, finite) for ids, ended, finite in states]
+        if self.writing.told is not None:
+            self.writing.told(self._numbers, found)
+        return found

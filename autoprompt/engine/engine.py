@@ -85,6 +85,7 @@ class Engine:
         self._counted = [0]
         self._share = share
         self._turn = _turn(model)
+        self._writer: Writer | None = None
         self._embedder = Embedder(model, self.budget, self.count) if isinstance(model, EncoderModel) else None
 
     @property
@@ -201,10 +202,13 @@ class Engine:
 
         A text is a function of the model, the request and the rules, whatever else is asked with it.
         Equal requests are written once, and what the memory holds not at all. Raises ModelError for
-        a model that cannot write, for a context that fills its window, when the model returns NaN,
-        and when a single request does not fit into memory.
+        a model that cannot write or has no tokens for the form, for a context that fills its window,
+        when it returns NaN, when a single request does not fit into memory, and when the form needs a
+        package that is not installed; ConfigError for a form that is not understood.
         """
-        return Writer(self.model, self._texts, self.memory, self.not_finite).write(requests, rules)
+        if self._writer is None:
+            self._writer = Writer(self.model, self._texts, self.not_finite)
+        return self._writer.write(requests, rules, self.memory)
 
     def _texts(self, requests: Sequence[Request], writing: Writing, packed: bool = True) -> list[Text]:
         """What is written on from each request; `packed` allows packed passes."""

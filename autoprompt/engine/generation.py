@@ -25,8 +25,8 @@ def write(
     requests: Sequence[Request], model: LanguageModel, budget: Budget, count: Count, writing: Writing
 ) -> list[Text]:
     """What a causal model writes behind each request's context, in packed passes."""
-    alike = writing.temperature == 0 and writing.follow is None
-    # equal contexts are written on once, unless each has draws or a follower of its own
+    alike = writing.temperature == 0 and writing.follow is None and writing.told is None
+    # equal contexts are written on once, unless each one counts: for its draws, or what follows it
     grid = Grid.of([Request(r.context, vectors=r.vectors, choices=(), tail=() if alike else (n,))
                     for n, r in enumerate(requests)], model)  # fmt: skip
     written = [Text()] * len(grid.contexts)

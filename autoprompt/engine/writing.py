@@ -1,17 +1,20 @@
-"""Texts by rules: each one written once, from draws of its own, up to a stop string."""
+"""Texts by rules: each one written once, from draws of its own, in its form, up to a stop string."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprompt.engine.choosing import Text, Writing
+from autoprompt.engine.choosing import Follower, Text, Writing
 from autoprompt.engine.continuation import Detokenizer, StopWatch, cut
+from autoprompt.engine.forms import Guide, Vocabulary, forms_library
 from autoprompt.engine.memory import ScoreMemory
 from autoprompt.engine.request import Request
 from autoprompt.engine.written import WritingRules, Written
@@ -38,47 +41,58 @@ class Texts(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """One text to be written: sample `sample` of `request`, of at most `tokens` tokens."""
+    """One text to be written: sample `sample` of `request`, of at most `tokens` tokens; and the texts it is,
+    by request and sample as they were asked for."""
 
     request: Request
     sample: int
     tokens: int
-    places: list[tuple[int, int]]  # the texts it is: request and sample as they were asked for
+    places: list[tuple[int, int]]
 
 
-class _Follower:
-    """Ends a text at a stop string."""
+class _Along(Follower):
+    """Goes along with one text: its form, its stop strings, or both."""
 
-    def __init__(self, watch: StopWatch) -> None:
-        self._watch = watch
+    def __init__(self, guide: Guide | None, watch: StopWatch | None) -> None:
+        self._guide, self._watch = guide, watch
 
     def allowed(self, width: int) -> NDArray[np.bool_] | None:
-        return None
+        return None if self._guide is None else self._guide.allowed(width)
 
     def add(self, token: int) -> bool:
-        return self._watch.add(token)
+        over = self._guide is not None and self._guide.add(token)
+        return (self._watch is not None and self._watch.add(token)) or over
 
 
 class Writer:
-    """Writes texts by rules, with `texts`, and what `memory` does not hold."""
+    """Writes texts by rules, with `texts`."""
 
-    def __init__(
-        self, model: LanguageModel, texts: Texts, memory: ScoreMemory | None, not_finite: Callable[[str], str]
-    ) -> None:
-        self._model, self._texts, self._memory, self._not_finite = model, texts, memory, not_finite
+    def __init__(self, model: LanguageModel, texts: Texts, not_finite: Callable[[str], str]) -> None:
+        self._model, self._texts, self._not_finite = model, texts, not_finite
         self._ends = ends_of(model)
         self._detokenizer = Detokenizer(model)
+        self._vocabulary = Vocabulary(model, self._detokenizer)
 
-    def write(self, requests: Sequence[Request], rules: WritingRules) -> list[tuple[Written, ...]]:
-        """As `Engine.write`."""
-        tasks = self._tasks(requests, rules)
+    def write(
+        self, requests: Sequence[Request], rules: WritingRules, memory: ScoreMemory | None = None
+    ) -> list[tuple[Written, ...]]:
+        """As `Engine.write`; what `memory` holds is not written again."""
+        if rules.form is not None:
+            self._vocabulary.matcher(rules.form)  # what is wrong with it is said before anything is written
         found = [[Written("", (), False)] * rules.samples for _ in requests]
-        texts = self._written(tasks, rules)
-        if bad := sorted({at for t, text in zip(tasks, texts, strict=True) if not text.finite for at, _ in t.places}):
+        tasks = self._tasks(requests, rules)
+        texts = self._remembered(tasks, rules, memory)
+        broken = {at for t, text in zip(tasks, texts, strict=True) if not text.finite for at, _ in t.places}
+        if bad := sorted(broken):
             others = f" and of {len(bad) - 1} others" if len(bad) > 1 else ""
             raise ModelError(self._not_finite(f"of request {bad[0]} of {len(requests)}{others}"))
         for task, text in zip(tasks, texts, strict=True):
             whole = self._detokenizer.text(self._detokenizer.before(task.request.context), text.ids)
+            if rules.form is not None and not whole and not text.ended and len(text.ids) < task.tokens:
+                raise ModelError(
+                    f"The tokens of the model {self._model.name!r} cannot begin a text of the form "
+                    f"{rules.form.kind} {str(rules.form.what)[:80]!r}. Use another form or another model."
+                )
             short, stopped = cut(whole, rules.stop)
             for at, sample in task.places:
                 found[at][sample] = Written(short, text.ids, text.ended or stopped)
@@ -108,36 +122,78 @@ class Writer:
             )
         return min(tokens, window - read)
 
-    def _written(self, tasks: Sequence[_Task], rules: WritingRules) -> list[Text]:
+    def _remembered(self, tasks: Sequence[_Task], rules: WritingRules, memory: ScoreMemory | None) -> list[Text]:
+        """All texts, from the memory where it has them; each batch's are put there as soon as they stand."""
+        if memory is None:
+            return self._written(tasks, rules, None)
+        keys = [self._key(task, rules, memory) for task in tasks]
+        texts = [None if row is None else _text(row) for row in memory.get(keys)]
+        new = [at for at, text in enumerate(texts) if text is None]
+
+        def keep(numbers: Sequence[int], found: Sequence[Text]) -> None:
+            pairs = zip(numbers, found, strict=True)
+            memory.put({keys[new[number]]: _row(text) for number, text in pairs if text.finite})
+
+        fresh = dict(zip(new, self._written([tasks[at] for at in new], rules, keep), strict=True))
+        return [fresh[at] if text is None else text for at, text in enumerate(texts)]
+
+    def _key(self, task: _Task, rules: WritingRules, memory: ScoreMemory) -> bytes:
+        """16 bytes of all that a text hangs on. The seed and the sample do not count where nothing is drawn, nor
+        the number of samples: each text has its own key."""
+        seed = rules.seed if rules.temperature else 0
+        known = asdict(replace(rules, tokens=task.tokens, samples=1, seed=seed))
+        del known["ends"]  # they count with the model's own
+        library = forms_library().get_version() if rules.form else ""
+        what = json.dumps([known, task.sample, sorted(self._ends | rules.ends), library], sort_keys=True)
+        return blake2b(memory.key(task.request) + what.encode(), digest_size=16, person=b"write").digest()
+
+    def _written(self, tasks: Sequence[_Task], rules: WritingRules, keep: _Keep | None) -> list[Text]:
+        """Texts in groups that have the same room."""
         found: list[Text] = [Text()] * len(tasks)
         alike: dict[int, list[int]] = {}
         for at, task in enumerate(tasks):
             alike.setdefault(task.tokens, []).append(at)
-        for tokens, members in alike.items():
-            for at, text in zip(members, self._checked([tasks[at] for at in members], rules, tokens), strict=True):
+        for members in alike.values():
+            for at, text in zip(members, self._checked(tasks, members, rules, keep), strict=True):
                 found[at] = text
         return found
 
-    def _checked(self, tasks: Sequence[_Task], rules: WritingRules, tokens: int) -> list[Text]:
+    def _checked(
+        self, tasks: Sequence[_Task], members: Sequence[int], rules: WritingRules, keep: _Keep | None
+    ) -> list[Text]:
         """Texts; not finite only where a request by itself is: in a packed pass zero times NaN is NaN."""
-        texts = self._texts([task.request for task in tasks], self._writing(tasks, rules, tokens))
-        if bad := [at for at, text in enumerate(texts) if not text.finite]:
-            alone = [tasks[at] for at in bad]
-            again = self._texts([task.request for task in alone], self._writing(alone, rules, tokens), packed=False)
-            for at, text in zip(bad, again, strict=True):
-                texts[at] = text
+        texts = self._texts([tasks[at].request for at in members], self._writing(tasks, members, rules, keep))
+        if bad := [at for at, text in zip(members, texts, strict=True) if not text.finite]:
+            writing = self._writing(tasks, bad, rules, keep)
+            again = dict(zip(bad, self._texts([tasks[at].request for at in bad], writing, packed=False), strict=True))
+            texts = [again.get(at, text) for at, text in zip(members, texts, strict=True)]
         return texts
 
-    def _writing(self, tasks: Sequence[_Task], rules: WritingRules, tokens: int) -> Writing:
-        seeds = tuple(_seed(task, rules.seed) for task in tasks) if rules.temperature else ()
+    def _writing(
+        self, tasks: Sequence[_Task], members: Sequence[int], rules: WritingRules, keep: _Keep | None
+    ) -> Writing:
+        """How some of the tasks are written, which have the same room."""
 
-        def follow(number: int) -> _Follower:
-            before = self._detokenizer.before(tasks[number].request.context)
-            return _Follower(StopWatch(self._detokenizer, before, rules.stop))
+        def told(numbers: Sequence[int], texts: Sequence[Text]) -> None:
+            if keep is not None:
+                keep([members[number] for number in numbers], texts)
 
         return Writing(
-            tokens, rules.temperature, ends=self._ends | rules.ends, seeds=seeds, follow=follow if rules.stop else None
+            tasks[members[0]].tokens,
+            rules.temperature,
+            ends=self._ends | rules.ends,
+            seeds=tuple(_seed(tasks[at], rules.seed) for at in members) if rules.temperature else (),
+            follow=partial(self._along, tasks, members, rules) if rules.stop or rules.form else None,
+            told=told,
         )
+
+    def _along(self, tasks: Sequence[_Task], members: Sequence[int], rules: WritingRules, number: int) -> _Along:
+        before = self._detokenizer.before(tasks[members[number]].request.context)
+        guide = None if rules.form is None else Guide(self._vocabulary, rules.form, not before, self._ends | rules.ends)
+        return _Along(guide, StopWatch(self._detokenizer, before, rules.stop) if rules.stop else None)
+
+
+_Keep = Callable[[Sequence[int], Sequence[Text]], None]
 
 
 def _seed(task: _Task, seed: int) -> int:
@@ -145,3 +201,12 @@ def _seed(task: _Task, seed: int) -> int:
     context, _, _, vectors = task.request.identity
     digest = blake2b(repr(context).encode() + (vectors if isinstance(vectors, bytes) else b"")).hexdigest()
     return seed_of(seed, "write", digest, task.sample)
+
+
+def _row(text: Text) -> NDArray[np.float64]:
+    """A text as the memory keeps it: whether it ended, and its ids, which are exact."""
+    return np.array([text.ended, *text.ids], dtype=np.float64)
+
+
+def _text(row: NDArray[np.float64]) -> Text:
+    return Text(tuple(map(int, row[1:].tolist())), bool(row[0]))

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from autoprompt.engine.request import Ids
+from autoprompt.errors import ConfigError, nearest
 
 __all__ = ["Form", "WritingRules", "Written"]
+
+
+_FORM = "The form of the texts"
+
+
+def _texts(given: object) -> bool:
+    """Whether it is a tuple of texts, none empty."""
+    return isinstance(given, tuple) and all(isinstance(text, str) and text for text in given)
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,18 @@ class Form:
 
     kind: Literal["regex", "json", "choices"]
     what: str | tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError when `kind` and `what` do not fit."""
+        kinds = ("regex", "json", "choices")
+        if self.kind not in kinds:
+            raise ConfigError(
+                _FORM, [f"kind: {self.kind!r}; allowed are {', '.join(kinds)}.{nearest(self.kind, kinds)}"]
+            )
+        if self.kind == "choices" and not (_texts(self.what) and self.what):
+            raise ConfigError(_FORM, [f"what: {self.what!r}; choices are a tuple of texts, at least one, none empty"])
+        if self.kind != "choices" and not isinstance(self.what, str):
+            raise ConfigError(_FORM, [f"what: {self.what!r}; a {self.kind} form is one text"])
 
 
 @dataclass(frozen=True)
@@ -42,6 +64,17 @@ class WritingRules:
     seed: int = 0
     form: Form | None = None
     ends: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError that names every value which is not allowed."""
+        problems = [
+            *([f"tokens: {self.tokens}; allowed is 0 or more"] if self.tokens < 0 else []),
+            *([f"stop: {self.stop!r}; a tuple of texts, none empty"] if not _texts(self.stop) else []),
+            *([f"temperature: {self.temperature}; allowed is 0 or more"] if not 0 <= self.temperature < inf else []),
+            *([f"samples: {self.samples}; allowed is 1 or more"] if self.samples < 1 else []),
+        ]
+        if problems:
+            raise ConfigError("The rules for writing", problems)
 
 
 @dataclass(frozen=True)

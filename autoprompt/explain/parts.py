@@ -17,6 +17,7 @@ __all__ = ["Part", "literals", "mixed", "parts_of", "with_literals"]
 _JINJA = re.compile(r"(\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\})", re.DOTALL)
 _GAP = "\ue0a4"  # a private-use character stands for what Jinja fills in
 _ORDER, _SIMILAR = "order of the demonstrations", "similar demonstrations"
+_ANSWERS = "how options are shown"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def parts_of(baseline: Prompt, winner: Prompt) -> list[Part]:
     changed = [f"{label}: {old} → {words[label]}" for label, old in baseline.label_words.items() if old != words[label]]
     if changed:
         found.append(Part("label words", "label words", ", ".join(changed)))
+    if baseline.answer != winner.answer:
+        found.append(Part(_ANSWERS, "template", str(winner.answer)))
     if baseline.calibration != winner.calibration:
         found.append(Part("calibration", "calibration", winner.calibration))
     if baseline.normalize != winner.normalize:
@@ -103,6 +106,7 @@ def mixed(baseline: Prompt, winner: Prompt, taken: Collection[str]) -> Prompt:
         normalize=of("normalization").normalize,
         temperature=of("temperature").temperature,
         soft=of("vectors").soft,
+        answer=of(_ANSWERS).answer,
         chat=of("chat").chat,
     )
 
@@ -152,7 +156,10 @@ def _demonstrations(baseline: Prompt, winner: Prompt, taken: Collection[str]) ->
 def _shown_parts(baseline: Prompt, winner: Prompt) -> list[Part]:
     every = _keys(baseline.demonstrations) | _keys(winner.demonstrations)
     names = _named(baseline, winner)
-    words = {name: winner.label_words[every[key].label] for key, name in names.items()}
+    words = {
+        name: winner.answer.shown(winner.label_words, every[key].fields, every[key].label)
+        for key, name in names.items()
+    }
     found = [
         Part(name, "demonstration", f"{' / '.join(every[key].fields.values())} → {words[name]}")
         for key, name in names.items()

@@ -1,13 +1,15 @@
-"""A metric, what it is called on, and the decorator that makes one."""
+"""A metric, and the decorator that makes one."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from autoprompt.errors import MetricError, nearest
+from autoprompt.metrics.outcome import Outcome
+from autoprompt.metrics.returned import ARGUMENTS, Judged, Returned, called, judged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,63 +17,25 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
 
-__all__ = ["Metric", "Outcome", "Returned", "called", "judged", "metric"]
-
-_ARGUMENTS = ("targets", "predictions", "probabilities", "labels")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What was answered, beside the targets.
-
-    probabilities is (N, C), its columns in the order of `labels`; where answers are written, C is 0. answers: what
-    was answered, where it is not the likeliest label: a written text as it was read, or a number; None where it
-    could not be read. references: for each example other texts that are right too. rows: for each example its columns.
-    """
-
-    targets: tuple[str, ...]
-    probabilities: Floats
-    labels: tuple[str, ...]
-    answers: tuple[str | None, ...] | None = None
-    references: tuple[tuple[str, ...], ...] = ()
-    rows: Sequence[Mapping[str, str]] = ()
-
-    @property
-    def predictions(self) -> list[str]:
-        """The answers; one that could not be read is empty."""
-        if self.answers is not None:
-            return ["" if answer is None else answer for answer in self.answers]
-        return [self.labels[i] for i in self.probabilities.argmax(1)] if len(self.targets) else []
-
-    def take(self, rows: NDArray[np.int64]) -> Outcome:
-        """The outcome of some examples, in the order of `rows`; repeats are allowed."""
-        at = [int(row) for row in rows]
-        return Outcome(
-            tuple(self.targets[i] for i in at),
-            self.probabilities[rows],
-            self.labels,
-            None if self.answers is None else tuple(self.answers[i] for i in at),
-            tuple(self.references[i] for i in at) if self.references else (),
-            tuple(self.rows[i] for i in at) if self.rows else (),
-        )
-
-
-@dataclass(frozen=True)
-class Returned:
-    """What a metric's function returned: as numbers, or None where they are none; its type, and how it begins."""
-
-    values: Floats | None
-    kind: str = ""
-    shown: str = ""
+__all__ = ["Metric", "Outcome", "Returned", "an_example", "called", "judged", "metric"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A named function with its direction; call it on an `Outcome`."""
+    """A named function with its direction; call it on an `Outcome`.
+
+    stand_in: a function that gives one number an example, larger is better, for a metric that has none itself.
+    arguments: what the function asks for. worst: the end of the metric's values that no answers go beyond, where
+    it has one. also: metrics that are reported beside this one, and never chosen by.
+    """
 
     name: str
     function: Callable[..., Any]
     maximize: bool = True
+    stand_in: Callable[..., Any] | None = None
+    arguments: tuple[str, ...] = ()
+    worst: float | None = None
+    also: tuple[Metric, ...] = ()
 
     def __call__(self, outcome: Outcome) -> float:
         """One number for all examples. Raises MetricError when the function breaks its contract."""
@@ -81,6 +45,27 @@ class Metric:
         """One number an example (N,), or None for a metric of the whole set."""
         values = self.values(outcome)
         return values if values.ndim else None
+
+    def proxy(self, outcome: Outcome) -> Floats:
+        """One number an example (N,), larger is better, for any metric: what points the way where examples are few.
+
+        That is the declared stand-in; without one the values of the examples, turned round where less is better; and
+        for a metric of the whole set whether the prediction is one of the right answers, 1 or 0.
+        """
+        import numpy as np
+
+        if self.stand_in is not None:
+            return self._stood_in(outcome)
+        values = self.per_example(outcome)
+        if values is not None:
+            return values if self.maximize else -values
+        pairs = zip(outcome.predictions, outcome.accepted, strict=True)
+        return np.array([answer in accepted for answer, accepted in pairs], np.float64)
+
+    def feedback(self, outcome: Outcome) -> list[str] | None:
+        """What the metric says in words of each example, in its own characters; None where it says nothing."""
+        texts = self.judge([outcome])[0].feedback
+        return None if texts is None else list(texts)
 
     def many(self, outcomes: Sequence[Outcome]) -> list[float]:
         """One number for each outcome. Raises as a call does.
@@ -103,69 +88,55 @@ class Metric:
 
     def each(self, outcomes: Sequence[Outcome]) -> list[Floats]:
         """The `values` of each outcome."""
-        return [judged(self.name, self._returned(outcome), len(outcome.targets)) for outcome in outcomes]
+        return [found.values for found in self.judge(outcomes)]
 
-    def _returned(self, outcome: Outcome) -> Returned:
+    def judge(self, outcomes: Sequence[Outcome]) -> list[Judged]:
+        """What the function returned for each outcome, checked."""
+        return [judged(self.name, self._returned(self.function, outcome), len(outcome.targets)) for outcome in outcomes]
+
+    def _stood_in(self, outcome: Outcome) -> Floats:
+        if self.stand_in is None:
+            raise MetricError(f"The metric {self.name!r} has no proxy.")
+        return an_example(self.name, judged(self.name, self._returned(self.stand_in, outcome), len(outcome.targets)))
+
+    def _returned(self, function: Callable[..., Any], outcome: Outcome) -> Returned:
         try:
-            return called(self.function, outcome)
+            return called(function, outcome)
+        except MetricError:  # it has found the words itself
+            raise
         except Exception as error:  # a user's function may raise anything; it is named, not hidden
             raise MetricError(f"The metric {self.name!r} raised {type(error).__name__}: {error}.") from error
 
 
-def called(function: Callable[..., Any], outcome: Outcome) -> Returned:
-    """What a function returns for an outcome, given the arguments that it names. Raises what it raises."""
-    given = {
-        "targets": list(outcome.targets),
-        "predictions": outcome.predictions,
-        "probabilities": outcome.probabilities,
-        "labels": list(outcome.labels),
-    }
-    found = function(**{name: given[name] for name in inspect.signature(function).parameters})
-    values = _numbers(found)
-    return Returned(values, type(found).__name__, "" if values is not None else str(found)[:40])
-
-
-def judged(name: str, returned: Returned, size: int) -> Floats:
-    """What metric `name` returned for `size` examples, shape (size,) or (). Raises MetricError where it is not that."""
-    import numpy as np  # here, so that checking a file with a built-in metric answers in a blink
-
-    values = returned.values
-    if values is None:
-        raise MetricError(
-            f"The metric {name!r} returned {returned.kind} "
-            f"({returned.shown!r}); it must return numbers: one an example, or one for all."
-        )
-    if values.ndim > 1 or (values.ndim == 1 and len(values) != size):
-        raise MetricError(
-            f"The metric {name!r} returned shape {values.shape} for {size} examples; "
-            "it must return one number an example, or one for all."
-        )
-    if not np.isfinite(values).all():
-        raise MetricError(f"The metric {name!r} returned NaN or infinity; every value must be finite.")
-    return values
+def an_example(name: str, found: Judged) -> Floats:
+    """The values (N,) of a proxy. Raises MetricError where it gave one number for all."""
+    if not found.values.ndim:
+        raise MetricError(f"The proxy of the metric {name!r} returned one number; it must return one an example.")
+    return found.values
 
 
 def _folded(values: Floats) -> float:
     return float(values.mean()) if values.ndim else float(values)
 
 
-def _numbers(returned: object) -> Floats | None:
-    """What a metric returned as an array, or None when it is no number."""
-    import numpy as np
-
-    try:
-        values = np.asarray(returned)
-    except (TypeError, ValueError):
-        return None
-    return values.astype(np.float64) if values.dtype.kind in "biuf" else None
-
-
 @overload
 def metric(function: Callable[..., Any], /) -> Metric: ...
 @overload
-def metric(*, maximize: bool = True, name: str | None = None) -> Callable[[Callable[..., Any]], Metric]: ...
 def metric(
-    function: Callable[..., Any] | None = None, /, *, maximize: bool = True, name: str | None = None
+    *,
+    maximize: bool = True,
+    name: str | None = None,
+    proxy: Callable[..., Any] | None = None,
+    worst: float | None = None,
+) -> Callable[[Callable[..., Any]], Metric]: ...
+def metric(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    maximize: bool = True,
+    name: str | None = None,
+    proxy: Callable[..., Any] | None = None,
+    worst: float | None = None,
 ) -> Metric | Callable[[Callable[..., Any]], Metric]:
     """Make a function a metric, checking its signature.
 
@@ -175,18 +146,31 @@ def metric(
     >>> errors.name, errors.maximize
     ('errors', False)
 
-    Raises MetricError when the function takes an argument that metrics are not given.
+    proxy: a function of the same arguments that gives one number an example, larger is better, for a metric of the
+    whole set. worst: the end of its values that no answers go beyond.
+
+    Raises MetricError when a function takes an argument that metrics are not given.
     """
 
     def made(function: Callable[..., Any]) -> Metric:
         label = name or str(getattr(function, "__name__", "metric"))
-        for argument in inspect.signature(function).parameters.values():
-            keyword = argument.kind in {argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY}
-            if argument.name not in _ARGUMENTS or not keyword:
-                raise MetricError(
-                    f"The metric {label!r} takes {argument.name!r}; allowed are {', '.join(_ARGUMENTS)}."
-                    + nearest(argument.name, _ARGUMENTS)
-                )
-        return Metric(label, function, maximize)
+        asked = _asked(f"The metric {label!r}", function)
+        if proxy is not None:
+            asked += _asked(f"The proxy of the metric {label!r}", proxy)
+        return Metric(label, function, maximize, proxy, tuple(dict.fromkeys(asked)), worst)
 
     return made(function) if function is not None else made
+
+
+def _asked(called: str, function: Callable[..., Any]) -> list[str]:
+    """The arguments of a function. Raises MetricError where one is none that metrics are given."""
+    if not callable(function) or isinstance(function, Metric):
+        raise MetricError(f"{called} is {type(function).__name__}; it must be a plain function.")
+    for argument in inspect.signature(function).parameters.values():
+        keyword = argument.kind in {argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY}
+        if argument.name not in ARGUMENTS or not keyword:
+            raise MetricError(
+                f"{called} takes {argument.name!r}; allowed are {', '.join(ARGUMENTS)}."
+                + nearest(argument.name, ARGUMENTS)
+            )
+    return list(inspect.signature(function).parameters)

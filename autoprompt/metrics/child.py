@@ -40,7 +40,7 @@ def serve(lifeline: int) -> None:
         file = str(found[0].get("path", ""))
         while metric is not None and (asked := received(requests.read)) is not None:
             outcome = outcome_in(asked)
-            answers.write(_answer(metric, outcome, file))
+            answers.write(_answer(metric, outcome, asked[0].get("proxy") is True, file))
             answers.flush()
     os._exit(0)  # whatever threads the user's file has started
 
@@ -75,13 +75,22 @@ def _end_with(lifeline: int) -> None:
 def _loaded(wanted: dict[str, Any]) -> tuple[dict[str, Any], Metric | None]:
     """What to say of the metric that is wanted, and the metric, if it is there."""
     try:
-        holder, found = _from_file(wanted) if "path" in wanted else _from_package(wanted)
+        if "evaluate" in wanted:
+            holder, found = None, _from_evaluate(wanted)
+        else:
+            holder, found = _from_file(wanted) if "path" in wanted else _from_package(wanted)
     except BaseException as error:  # the user's own file may raise anything, and may call exit
         return _told(error, str(wanted.get("path", ""))), None
     if not isinstance(found, Metric):
         names = sorted(k for k, v in vars(holder).items() if isinstance(v, Metric)) if holder else []
         return {"names": names, "kind": type(found).__name__}, None
-    return {"name": str(found.name), "maximize": bool(found.maximize)}, found
+    return {
+        "name": str(found.name),
+        "maximize": bool(found.maximize),
+        "arguments": list(found.arguments),
+        "proxy": found.stand_in is not None,
+        "worst": None if found.worst is None else float(found.worst),
+    }, found
 
 
 def _from_file(wanted: dict[str, Any]) -> tuple[types.ModuleType, Any]:
@@ -100,9 +109,16 @@ def _from_package(wanted: dict[str, Any]) -> tuple[None, Any]:
     return None, functools.reduce(getattr, filter(None, wanted["attribute"].split(".")), module)
 
 
-def _answer(metric: Metric, outcome: Any, file: str) -> bytes:
+def _from_evaluate(wanted: dict[str, Any]) -> Metric:
+    from autoprompt.metrics.evaluated import load_evaluated
+
+    return load_evaluated(wanted["evaluate"], wanted["key"], wanted["maximize"])
+
+
+def _answer(metric: Metric, outcome: Any, proxy: bool, file: str) -> bytes:
+    function = metric.stand_in if proxy and metric.stand_in is not None else metric.function
     try:
-        answer = returned_out(called(metric.function, outcome), len(outcome.targets))
+        answer = returned_out(called(function, outcome), len(outcome.targets))
     except BaseException as error:  # a user's function may raise anything, and may call exit
         answer = frame(_told(error, file))
     with contextlib.suppress(OSError, ValueError, AttributeError):  # the user's code may have closed it

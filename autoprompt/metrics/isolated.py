@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from autoprompt.errors import MetricError
-from autoprompt.metrics.base import Metric, Outcome, judged
+from autoprompt.metrics.base import Metric, Outcome, an_example, judged
 from autoprompt.metrics.process import Process
+from autoprompt.metrics.returned import ARGUMENTS, Judged
 from autoprompt.metrics.wire import Frame, frame, outcome_out, returned_in
 
 if TYPE_CHECKING:
@@ -25,12 +26,16 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Isolated(Metric):
-    """A metric whose `function` is a `Worker`."""
+    """A metric whose `function` is a `Worker`, and its `stand_in` the same one, where the user's metric has one."""
 
-    def each(self, outcomes: Sequence[Outcome]) -> list[NDArray[np.float64]]:
-        """The `values` of each outcome; those that are not known yet are asked for in one go."""
-        found: list[NDArray[np.float64]] = self.function(outcomes)
+    def judge(self, outcomes: Sequence[Outcome]) -> list[Judged]:
+        """What each outcome's is; those that are not known yet are asked for in one go."""
+        found: list[Judged] = self.function(outcomes)
         return found
+
+    def _stood_in(self, outcome: Outcome) -> NDArray[np.float64]:
+        [found] = self.function([outcome], proxy=True)
+        return an_example(self.name, found)
 
 
 class Worker:
@@ -45,10 +50,12 @@ class Worker:
         self._called = ""
         self._process: Process | None = None
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[weakref.ref[Outcome], NDArray[np.float64]]] = {}
+        self._asks: tuple[str, ...] = ()
+        self._known: dict[tuple[int, bool], tuple[weakref.ref[Outcome], Judged]] = {}
 
     def load(self) -> dict[str, Any]:
-        """What the process says of what it loaded: "name" and "maximize"; or "kind", where that is no metric,
+        """What the process says of what it loaded: "name", "maximize", "arguments", "proxy" (whether it has
+        one) and "worst"; or "kind", where that is no metric,
         and the "names" of those that are there.
 
         Raises MetricError when it raised, took too long or died.
@@ -63,27 +70,40 @@ class Worker:
             return {"kind": readable(said.get("kind")), "names": [readable(name) for name in said.get("names", ())]}
         self._called = readable(said["name"])[:_LONGEST_NAME]
         self._process.called = f"The metric {self._called!r}"
-        return {"name": self._called, "maximize": said["maximize"] is True}
+        told, worst = said.get("arguments", ()), said.get("worst")
+        self._asks = tuple(name for name in ARGUMENTS if name in told)
+        return {
+            "name": self._called,
+            "maximize": said["maximize"] is True,
+            "arguments": self._asks,
+            "proxy": said.get("proxy") is True,
+            "worst": float(worst) if isinstance(worst, int | float) else None,
+        }
 
-    def __call__(self, outcomes: Sequence[Outcome]) -> list[NDArray[np.float64]]:
-        """What the function returned for each outcome, checked, (N,) or (). Raises MetricError."""
+    def __call__(self, outcomes: Sequence[Outcome], proxy: bool = False) -> list[Judged]:
+        """What the function, or its proxy, returned for each outcome, checked. Raises MetricError."""
         with self._lock:
-            new = {id(o): o for o in outcomes if not (id(o) in self._known and self._known[id(o)][0]() is o)}
-            for outcome, values in zip(new.values(), self._asked(list(new.values())), strict=True):
-                self._remember(outcome, values)
-            return [self._known[id(outcome)][1] for outcome in outcomes]
+            new = {id(o): o for o in outcomes if not self._knows(o, proxy)}
+            for outcome, found in zip(new.values(), self._asked(list(new.values()), proxy), strict=True):
+                self._remember(outcome, proxy, found)
+            return [self._known[id(outcome), proxy][1] for outcome in outcomes]
 
-    def _remember(self, outcome: Outcome, values: NDArray[np.float64]) -> None:
-        values.flags.writeable = False
-        known, place = self._known, id(outcome)
-        self._known[place] = (weakref.ref(outcome, lambda _: known.pop(place, None)), values)
+    def _knows(self, outcome: Outcome, proxy: bool) -> bool:
+        known = self._known.get((id(outcome), proxy))
+        return known is not None and known[0]() is outcome
 
-    def _asked(self, outcomes: Sequence[Outcome]) -> list[NDArray[np.float64]]:
+    def _remember(self, outcome: Outcome, proxy: bool, found: Judged) -> None:
+        found.values.flags.writeable = False
+        known, place = self._known, (id(outcome), proxy)
+        self._known[place] = (weakref.ref(outcome, lambda _: known.pop(place, None)), found)
+
+    def _asked(self, outcomes: Sequence[Outcome], proxy: bool) -> list[Judged]:
         if not outcomes:
             return []
         process = self._running()
         most = max(1, max(len(outcome.targets) for outcome in outcomes))
-        answers = process.ask(map(outcome_out, outcomes), len(outcomes), self._seconds, most)
+        frames = (outcome_out(outcome, self._asks, proxy) for outcome in outcomes)
+        answers = process.ask(frames, len(outcomes), self._seconds, most)
         return [self._values(answer, len(o.targets), process) for answer, o in zip(answers, outcomes, strict=True)]
 
     def _running(self) -> Process:
@@ -92,15 +112,15 @@ class Worker:
             self.load()
         return cast("Process", self._process)
 
-    def _values(self, answer: Frame, size: int, process: Process) -> NDArray[np.float64]:
-        """An answer's numbers. Raises MetricError where it says that the function raised, or breaks the contract."""
+    def _values(self, answer: Frame, size: int, process: Process) -> Judged:
+        """What an answer says. Raises MetricError where it says that the function raised, or breaks the contract."""
         if "raised" in answer[0]:
             raise MetricError(f"The metric {self._called!r} {_raised(answer[0])}{process.printed()}")
         try:
             returned = returned_in(answer, size)
         except (KeyError, TypeError, ValueError):
             raise MetricError(f"The process of the metric {self._called!r} answered what cannot be read.") from None
-        return judged(self._called, returned, size)
+        return judged(self._called, replace(returned, wrong=readable(returned.wrong)), size)
 
 
 def readable(said: object) -> str:

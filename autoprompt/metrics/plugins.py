@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoprompt.errors import MetricError, nearest
 from autoprompt.metrics import builtin
@@ -15,19 +16,32 @@ if TYPE_CHECKING:
 
 __all__ = ["load_metric"]
 
+_EVALUATE = "evaluate:"
+
 
 def load_metric(
-    name: str, folder: Path, labels: Sequence[str] = ("yes", "no", "maybe"), seconds: float = 60.0
+    name: str,
+    folder: Path,
+    labels: Sequence[str] = ("yes", "no", "maybe"),
+    seconds: float = 60.0,
+    key: str | None = None,
+    maximize: bool | None = None,
 ) -> Metric:
-    """A built-in by name, `file.py:function` relative to `folder`, or an entry point; then tried.
+    """A built-in by name, `file.py:function` relative to `folder`, `evaluate:NAME` of that library, or an entry point;
+    then tried.
 
     All but the built-in ones run in a process of their own, in which one call may take `seconds`.
+    key, maximize: of a metric of evaluate, which of its numbers counts, and whether more is better.
     Raises MetricError when it is not there, breaks its contract on sample answers, or raises.
     """
     if name in builtin.METRICS:
         return builtin.METRICS[name]
-    found = _from_file(name, folder, seconds) if ".py:" in name else _entry_point(name, seconds)
-    _try(found, tuple(labels))
+    if name.startswith(_EVALUATE):
+        found = _evaluated(name, folder, seconds, key, maximize)
+    else:
+        found = _from_file(name, folder, seconds) if ".py:" in name else _entry_point(name, seconds)
+    if "rows" not in found.arguments:  # whose columns are not known here
+        _try(found, tuple(labels))
     return found
 
 
@@ -52,7 +66,24 @@ def _from_file(name: str, folder: Path, seconds: float) -> Metric:
             f"{path} has no metric {attribute!r}; it has {', '.join(names) or 'none'}.{nearest(attribute, names)} "
             "A metric is a function decorated with @autoprompt.metrics.metric."
         )
-    return _isolated(worker, said["name"], said["maximize"])
+    return _isolated(worker, said)
+
+
+def _evaluated(name: str, folder: Path, seconds: float, key: str | None, maximize: bool | None) -> Metric:
+    """A module of the library evaluate: by its name there, or its folder or file relative to `folder`."""
+    import importlib.util
+
+    if importlib.util.find_spec("evaluate") is None:
+        raise MetricError(
+            f"The metric {name[:80]!r} needs the library evaluate, which is not installed: "
+            "pip install autoprompt-search[evaluate]."
+        )
+    wanted = name.removeprefix(_EVALUATE)
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        place = (folder / wanted).resolve()
+        wanted = str(place) if place.exists() else wanted
+    worker = _worker({"evaluate": wanted, "key": key, "maximize": maximize}, f"The metric {name!r}", seconds)
+    return _isolated(worker, worker.load())
 
 
 def _entry_point(name: str, seconds: float) -> Metric:
@@ -70,19 +101,20 @@ def _entry_point(name: str, seconds: float) -> Metric:
     said = worker.load()
     if "name" not in said:
         raise MetricError(f"The entry point {name!r} is {said['kind']}, not a Metric.")
-    return _isolated(worker, said["name"], said["maximize"])
+    return _isolated(worker, said)
 
 
-def _worker(wanted: dict[str, str], place: str, seconds: float) -> Worker:
+def _worker(wanted: dict[str, Any], place: str, seconds: float) -> Worker:
     from autoprompt.metrics.isolated import Worker  # here: built-in metrics need no process, on any system
 
     return Worker(wanted, place, seconds)
 
 
-def _isolated(worker: Worker, name: str, maximize: bool) -> Metric:
+def _isolated(worker: Worker, said: Mapping[str, Any]) -> Metric:
     from autoprompt.metrics.isolated import Isolated
 
-    return Isolated(name, worker, maximize)
+    proxy = worker if said["proxy"] else None
+    return Isolated(said["name"], worker, said["maximize"], proxy, said["arguments"], said["worst"])
 
 
 def _try(found: Metric, labels: tuple[str, ...]) -> None:
@@ -93,4 +125,6 @@ def _try(found: Metric, labels: tuple[str, ...]) -> None:
     right = np.full((len(targets), len(labels)), 0.1 / max(1, len(labels) - 1))
     right[np.arange(len(targets)), np.arange(len(targets)) % len(labels)] = 0.9
     samples = (right, np.roll(right, 1, axis=1), np.full_like(right, 1 / len(labels)))
-    found.many([Outcome(targets, probabilities, labels) for probabilities in samples])
+    outcomes = [Outcome(targets, probabilities, labels) for probabilities in samples]
+    found.many(outcomes)
+    found.proxy(outcomes[0])

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 from autoprompt.errors import MetricError
+from autoprompt.metrics.returned import FEEDBACK
 from autoprompt.metrics.wire import HEAD, Frame, received
 
 __all__ = ["Process"]
@@ -24,7 +25,8 @@ _CODE = (
     "from autoprompt.metrics.child import serve; serve(int(sys.argv[2]))"
 )
 _HEARD, _SHOWN = 8192, 300  # bytes kept of what the user's code prints, and characters shown of them
-_LONGEST = 2**20  # bytes of an answer beside its numbers
+_LONGEST = 2**20  # bytes of an answer beside its numbers and texts
+_TEXT = 12 * FEEDBACK + 4  # bytes that a text of feedback takes at most: of a character two escapes of six
 _AT_ONCE = 2**18  # bytes
 
 
@@ -70,7 +72,7 @@ class Process:
         return ours and not any(descriptor == self._answers for descriptor, _ in self._poll.poll(0))
 
     def ask(self, frames: Iterable[bytes], count: int, seconds: float, numbers: int = 0) -> list[Frame]:
-        """Send frames, and read `count` answers, each of `numbers` float64 at most.
+        """Send frames, and read `count` answers, each of `numbers` float64 and as many texts at most.
 
         Each answer may take `seconds` from the one before. Raises MetricError when it takes longer,
         when the process died, or when it says what cannot be read; the process is ended then.
@@ -79,7 +81,7 @@ class Process:
         self._heard.clear()
         done = False
         try:
-            found = self._exchange(iter(frames), count, seconds, 8 * numbers)
+            found = self._exchange(iter(frames), count, seconds, numbers)
             done = True
             return found
         finally:
@@ -165,7 +167,7 @@ class Process:
             return None
         text, numbers = HEAD.unpack_from(self._inbox)
         size = HEAD.size + text + numbers
-        if text > _LONGEST or numbers > most:
+        if text > _LONGEST + _TEXT * (most + 1) or numbers > 8 * most:
             raise MetricError(f"{self.called} wrote to the pipe of its answers; it must return them.")
         if len(self._inbox) < size:
             return None

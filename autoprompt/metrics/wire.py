@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from autoprompt.metrics.base import Outcome, Returned
+from autoprompt.metrics.outcome import Outcome
+from autoprompt.metrics.returned import ARGUMENTS, Returned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,7 @@ __all__ = ["HEAD", "Frame", "frame", "outcome_in", "outcome_out", "received", "r
 
 HEAD = struct.Struct("<IQ")
 _FLOATS = "<f8"
+_LONGEST = 300  # characters of what is wrong
 Frame = tuple[dict[str, Any], bytearray]
 
 
@@ -41,17 +43,27 @@ def received(read: Callable[[int], bytes]) -> Frame | None:
     return None if len(body) < text + numbers else (json.loads(body[:text]), bytearray(body[text:]))
 
 
-def outcome_out(outcome: Outcome) -> bytes:
-    """An outcome as a frame."""
+def outcome_out(outcome: Outcome, asked: Collection[str] = ARGUMENTS, proxy: bool = False) -> bytes:
+    """An outcome as a frame.
+
+    asked: what the function asks for; rows are sent only then. proxy: whether the metric's proxy is called on it.
+    """
     import numpy as np
 
-    places = {target: at for at, target in enumerate(dict.fromkeys(outcome.targets))}
-    message = {
+    message: dict[str, Any] = {
         "labels": outcome.labels,
-        "targets": list(places),
-        "at": [places[target] for target in outcome.targets],
+        "targets": _once(outcome.targets),
         "shape": outcome.probabilities.shape,
+        "proxy": proxy,
     }
+    if outcome.answers is not None:
+        message["answers"] = _once(outcome.answers)
+    if outcome.references:
+        message["references"] = _once(outcome.references)
+    if outcome.rows and "rows" in asked:
+        sent = {id(row): dict(row) for row in outcome.rows}  # resamples hold the same ones
+        places = {key: at for at, key in enumerate(sent)}
+        message["rows"] = [list(sent.values()), [places[id(row)] for row in outcome.rows]]
     return frame(message, np.ascontiguousarray(outcome.probabilities, _FLOATS).tobytes())
 
 
@@ -60,19 +72,41 @@ def outcome_in(found: Frame) -> Outcome:
     import numpy as np
 
     message, numbers = found
-    targets = tuple(message["targets"][at] for at in message["at"])
-    return Outcome(targets, np.frombuffer(numbers, _FLOATS).reshape(message["shape"]), tuple(message["labels"]))
+    return Outcome(
+        tuple(_all(message["targets"])),
+        np.frombuffer(numbers, _FLOATS).reshape(message["shape"]),
+        tuple(message["labels"]),
+        tuple(_all(message["answers"])) if "answers" in message else None,
+        tuple(tuple(further) for further in _all(message.get("references", ((), ())))),
+        tuple(_all(message.get("rows", ((), ())))),
+    )
+
+
+def _once(items: Sequence[Any]) -> list[list[Any]]:
+    """The different items, and at which of these each is."""
+    places = {item: at for at, item in enumerate(dict.fromkeys(items))}
+    return [list(places), [places[item] for item in items]]
+
+
+def _all(sent: Sequence[Sequence[Any]]) -> list[Any]:
+    different, places = sent
+    return [different[at] for at in places]
 
 
 def returned_out(returned: Returned, size: int) -> bytes:
-    """What a function returned for `size` examples as a frame; of wrong shapes only the shape."""
+    """What a function returned for `size` examples as a frame; of wrong shapes only the shape, of too many texts only
+    one more than there are examples."""
     import numpy as np
 
     if returned.values is None:
         return frame({"kind": returned.kind, "shown": returned.shown})
+    texts = returned.feedback and returned.feedback[: size + 1]
     values = returned.values
     fits = values.shape in {(), (size,)}
-    return frame({"shape": values.shape}, np.ascontiguousarray(values, _FLOATS).tobytes() if fits else b"")
+    return frame(
+        {"shape": values.shape, "feedback": texts, "wrong": returned.wrong[:_LONGEST]},
+        np.ascontiguousarray(values, _FLOATS).tobytes() if fits else b"",
+    )
 
 
 def returned_in(found: Frame, size: int) -> Returned:
@@ -82,8 +116,9 @@ def returned_in(found: Frame, size: int) -> Returned:
     message, numbers = found
     if "kind" in message:
         return Returned(None, str(message["kind"]), str(message["shown"]))
-    shape = tuple(map(int, message["shape"]))
+    shape, told = tuple(map(int, message["shape"])), message.get("feedback")
+    feedback = None if told is None else tuple(str(text) for text in told)
     values: NDArray[np.float64] = np.frombuffer(numbers, _FLOATS)
     if shape in {(), (size,)}:
-        return Returned(values.reshape(shape).copy())
+        return Returned(values.reshape(shape).copy(), feedback=feedback, wrong=str(message.get("wrong", "")))
     return Returned(np.broadcast_to(np.float64(0), shape))  # only its shape is told

@@ -176,7 +176,7 @@ def crossed(generator: random.Random, first: str, second: str) -> str:
 def renamed(text: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """The text with the new label words for the old ones, if it names all of the old ones."""
     words = {word: new[label] for label, word in old.items()}
-    if not all(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) for word in words):
+    if not words or not all(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) for word in words):
         return text
     longest = sorted(words, key=lambda word: (-len(word), word))
     return re.sub(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)", lambda match: words[match[0]], text)

@@ -25,14 +25,15 @@ def exported(job: Job, winner: Candidate, verdict: Verdict, outcome: Mapping[str
     if helped and outcome is not None:
         scores["tuned"] = outcome["test"]
         tuned_prompt = Prompt.load(folder.tuning / PROMPT)
-    in_file = ".py:" in config.metric
-    file, _, function = config.metric.rpartition(":")
+    name = config.metric_name
+    in_file = ".py:" in name
+    file, _, function = name.rpartition(":")
     about = Exported(
         model=config.model.name,
         family=model.family,
         dtype=str(model.dtype).removeprefix("torch."),
-        metric=f"{Path(file).name}:{function}" if in_file else config.metric,
-        fields=tuple(config.data.fields),
+        metric=f"{Path(file).name}:{function}" if in_file else name,
+        fields=tuple(config.data.inputs),
         label=config.data.label,
         use="tuned" if helped else "prompt",
         method=outcome["method"] if helped and outcome is not None else None,

@@ -9,8 +9,9 @@ from dataclasses import replace
 from autoprompt import events
 from autoprompt.data import Example
 from autoprompt.doctor.baselines import Baseline, strongest
-from autoprompt.errors import StudyError
+from autoprompt.errors import MetricError, StudyError
 from autoprompt.explain import robust_choice
+from autoprompt.metrics import Outcome
 from autoprompt.results import write_text
 from autoprompt.stages.job import Job
 from autoprompt.study import Candidate, Study
@@ -68,10 +69,22 @@ def judged(job: Job, baseline: Candidate, winner: Candidate, rivals: Sequence[Ba
     against = None if rival is None else (rival.name, rival.outcome_on(job.scorer, test))
     short = [at for at, one in enumerate(test) if one.key in job.scorer.truncated or after.cut[at]]
     left_out = len(job.splits.test) - len(test)
-    job.tell(details(metric, before.outcome, after.outcome, against, short, left_out, seed))
+    told = details(metric, before.outcome, after.outcome, against, short, left_out, seed)
+    job.tell(replace(told, also=_also(job, before.outcome, after.outcome)))
     job.tell(flips(metric, test, before.outcome, after.outcome))
     job.folder.finish_stage("verdict", verdict)
     return verdict
+
+
+def _also(job: Job, before: Outcome, after: Outcome) -> dict[str, list[float]]:
+    """The metrics beside the one that is chosen by, of baseline and winner; one that fails is told and left out."""
+    found = {}
+    for metric in job.scorer.metric.also:
+        try:
+            found[metric.name] = metric.many([before, after])
+        except MetricError as error:
+            job.tell(events.Notice(f"It is not reported beside {job.scorer.metric.name}: {error}"))
+    return found
 
 
 def _row(example: Example, label: str) -> str:

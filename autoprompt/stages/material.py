@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from autoprompt import events
-from autoprompt.data import Example, fields_of, read_rows
+from autoprompt.config import data_options
+from autoprompt.data import Example, read_inputs
 from autoprompt.errors import ModelError
 from autoprompt.finetune.unlabelled import PseudoOptions, pseudo_labelled
 from autoprompt.finetune.writing import WritingOptions, written_examples
@@ -49,10 +50,9 @@ def added_examples(job: Job, winner: Prompt) -> tuple[list[Example], Counts]:
 
 def _unlabelled_texts(job: Job) -> list[Example]:
     """The rows of `[finetune] unlabelled`; what they may say of a label is not read. Raises DataError."""
-    section, names = job.config.finetune, job.config.data.fields
+    section = job.config.finetune
     assert section.unlabelled is not None
-    rows = read_rows(job.base / section.unlabelled)
-    return [Example(number, fields_of(place, row, names), "") for number, (place, row) in enumerate(rows)]
+    return read_inputs(job.base / section.unlabelled, data_options(job.config, job.base))
 
 
 def read_material(job: Job) -> None:

@@ -126,7 +126,7 @@ def _read_space(data: bytes, folder: Path) -> None:
 
 def _read_rows(data: bytes, folder: Path) -> None:
     """The first byte chooses the format."""
-    path = folder / ("rows" + (".jsonl", ".csv", ".tsv")[data[0] % 3 if data else 0])
+    path = folder / ("rows" + (".jsonl", ".csv", ".tsv", ".json", ".parquet")[data[0] % 5 if data else 0])
     path.write_bytes(data[1:])
     for place, row in read_rows(path):
         fields_of(place, row, list(row)[:3])
@@ -324,6 +324,7 @@ SEEDS: Mapping[str, list[bytes]] = {
         b"\xff" + _jsonl(),
         b"\x01" + TOPICS.encode(),
         b"\x02" + TOPICS.replace(",", "\t").encode(),
+        b"\x03[" + b",".join(_jsonl().splitlines()) + b"]",
     ],
     "prompt": [json.dumps(PROMPT).encode()],
     "vectors": [VECTORS],

@@ -91,7 +91,19 @@ def _interval(story: Story) -> str:
             f"Strongest baseline: {esc(rival['name'], 80)}, {score(rival['value'])} on the test; the winner minus it: "
             f"{signed(rival['difference'])}, {pvalue(rival['p'])}."
         )
-    return section("interval", "How sure that is", figure(picture, items(lines)), _openings(story))
+    return section("interval", "How sure that is", figure(picture, items(lines)), _also(detail), _openings(story))
+
+
+def _also(detail: Record | None) -> str:
+    """Other metrics of winner and user's prompt, which nothing was chosen by."""
+    found: Mapping[str, Any] = (detail or {}).get("also") or {}
+    rows = [
+        (esc(name, 60), score(pair[0]), score(pair[1]), signed(pair[1] - pair[0]))
+        for name, pair in list(found.items())[:20]
+        if isinstance(pair, Sequence) and len(pair) == 2 and all(map(finite, pair))
+    ]
+    head = ("metric", "your prompt", "winner", "difference")
+    return table(head, rows, "Other metrics on the locked test; nothing was chosen by them") if rows else ""
 
 
 def _openings(story: Story) -> str:
