@@ -38,6 +38,10 @@ LETTERS = tuple(string.ascii_uppercase)
 NONE = "none"  # the target of an example that no label fits, where it may have several
 READS = ("text", "line", "number", "labels", "json", "code")
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+]?\.\d+")
+_OPENING = re.compile(r"<(?:think|thinking|reasoning)>", re.I)
+_BLOCK = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.S | re.I)
+# a chat template may open the block by itself, so that the text begins within it
+_BEGUN = re.compile(r"\A(?:(?!<(?:think|thinking|reasoning)>).)*?</(?:think|thinking|reasoning)>", re.S | re.I)
 _SAID = re.compile(r"(?:####|answer\s+is|answer\s*:|=)\s*\$?\s*", re.I)
 
 
@@ -162,7 +166,14 @@ class ByText(ByLabel):
         return ()
 
     def answer(self, text: str, words: Words) -> str | None:
-        """What of a written text is the answer; None where it cannot be read."""
+        """What of a written text is the answer; None where it cannot be read.
+
+        Blocks of reasoning ("<think>", "<thinking>", "<reasoning>") are no part of it; one that is never closed leaves
+        no answer.
+        """
+        text = _BLOCK.sub("", _BEGUN.sub("", text))
+        if _OPENING.search(text):
+            return None
         if (expression := self._expression()) is not None:
             found = expression.search(text)
             return None if found is None else (found.group(1) if expression.groups else found.group(0)).strip()

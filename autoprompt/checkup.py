@@ -25,7 +25,8 @@ def checkup(file: Path, listener: events.Listener = events.silent) -> list[event
     listener(data_read(splits))
     scorer = Scorer(load_task_model(config, listener), metric, config.model.batch_tokens)
     found = []
-    for finding in diagnosed(config, file.parent, splits, scorer, make_space(config, file.parent, splits)):
+    space = make_space(config, file.parent, splits, scorer.model.chat is not None)
+    for finding in diagnosed(config, file.parent, splits, scorer, space):
         listener(finding)
         found.append(finding)
     return found

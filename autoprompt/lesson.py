@@ -228,7 +228,7 @@ class LikenessLesson(Lesson):
 class TextLesson(Lesson):
     """A text is to be written in the answer's place, for models that write: a request's one choice.
 
-    Behind it stand what the template has there, and the token that ends a text, which is learned too.
+    Behind it stand what the template has there, and the token that ends a text, in a chat a turn, which is learned too.
     """
 
     @classmethod
@@ -243,7 +243,8 @@ class TextLesson(Lesson):
             )
         inputs = [{**example.fields, _TARGET: example.label} for example in examples]
         read = _read(model, replace(prompt, calibration="none"), inputs, vectors, _written)
-        end = model.tokenizer.eos_token_id
+        turn = model.chat.ends if model.chat is not None and prompt.chat != "none" else ()
+        end = next(iter(turn), model.tokenizer.eos_token_id)
         ends = () if end is None else (int(end),)
         requests = tuple(replace(r, choices=(r.choices[0] + ends,)) for r in read["requests"])
         changed = {"requests": requests, "normalize": True, "temperature": 1.0}

@@ -29,6 +29,7 @@ def preview(
     listener(events.RunStarted(config.name, False, metric.name, metric.maximize, config.seed, trials))
     listener(data_read(splits))
     scorer = Scorer(load_task_model(config, listener), metric, config.model.batch_tokens)
-    plan = plan_of(config, make_space(config, file.parent, splits), splits, scorer, clock)
+    space = make_space(config, file.parent, splits, scorer.model.chat is not None)
+    plan = plan_of(config, space, splits, scorer, clock)
     listener(plan.event(Path(config.results), clock))
     return plan

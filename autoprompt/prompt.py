@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from autoprompt.answer import Answer, ByLabel, ByLikeness, ByOption, ByText, answer_from, answer_to_dict
+from autoprompt.chat import VECTORS, Chat, Turn, told, turns_of, with_mark
 from autoprompt.demonstrations import Demonstration, Retrieval
 from autoprompt.errors import ExportError, PromptError
 from autoprompt.template import compiled, quoted
@@ -36,11 +37,12 @@ __all__ = [
 
 Position = Literal["start", "example", "answer"]
 Calibration = Literal["none", "content_free"]
+_Worked = tuple[str, str, str]  # a block before its answer, the answer, and the block behind it
 FORMAT = "autoprompt.prompt/1"
 
-# Private-use characters stand for the answer and for the soft vectors while a template renders.
 _BY_LABEL = ByLabel()
-_ANSWER, _VECTORS = "\ue0a1", "\ue0a2"
+# A private-use character stands for the answer while a template renders.
+_ANSWER = "\ue0a1"
 VECTORS_FILE = "vectors.safetensors"  # beside prompt.json
 CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs without content of Zhao et al. 2021
 
@@ -64,13 +66,16 @@ class Rendered:
     context: everything before the answer. answers: what may follow, one string a label in the
     prompt's order, leading spaces included; none where the answer is written. tail: what stands behind the
     answer (part of the choice for models that write, context for models that fill masks). slot: the place in
-    `context` where soft vectors go, or None.
+    `context` where soft vectors go, or None. turns: role and content of each turn of a chat prompt, which are read
+    in place of `context`; the mark of `autoprompt.chat` stands in them for the vectors, or else those are directly
+    before the answer.
     """
 
     context: str
     answers: tuple[str, ...]
     tail: str = ""
     slot: int | None = None
+    turns: tuple[Turn, ...] = ()
 
 
 def check_template(template: str, fields: Sequence[str]) -> None:
@@ -104,11 +109,14 @@ class Prompt:
     word's log-likelihood by its number of tokens. retrieval: demonstrations that differ by input,
     behind the fixed ones. temperature: what log-likelihoods are divided by; None is the model's own,
     0.05 for sentence encoders, whose log-likelihoods are cosines, and 1 for all others. answer: how it is
-    answered; label words are needed unless that is by text or likeness.
+    answered; label words are needed unless that is by text or likeness. chat: the turns of a conversation, framed by
+    the tokenizer's own chat template; the answer is what the model says next, and what the template shows behind it
+    is left out. "turns": the instruction, where the template does not show it, is the system's, each demonstration a
+    question and its answer, the input the last question. "one": all of it is one question.
 
     >>> prompt = Prompt("{{ text }}\\nSentiment: {{ label }}", {"pos": "good", "neg": "bad"})
     >>> prompt.render({"text": "Loved it."})
-    Rendered(context='Loved it.\\nSentiment:', answers=(' good', ' bad'), tail='', slot=None)
+    Rendered(context='Loved it.\\nSentiment:', answers=(' good', ' bad'), tail='', slot=None, turns=())
 
     Raises PromptError when a label has no word, two labels share one, a template does not compile,
     or the temperature is no number above 0.
@@ -125,6 +133,7 @@ class Prompt:
     retrieval: Retrieval | None = None
     temperature: float | None = None
     answer: Answer = _BY_LABEL
+    chat: Chat = "none"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label_words", MappingProxyType(dict(self.label_words)))
@@ -136,6 +145,8 @@ class Prompt:
             raise PromptError(
                 f"The calibration is {self.calibration!r}; allowed are {', '.join(get_args(Calibration))}."
             )
+        if self.chat not in get_args(Chat):
+            raise PromptError(f"The chat is {self.chat!r}; allowed are {', '.join(get_args(Chat))}.")
         if self.temperature is not None:
             if not 0 < self.temperature < math.inf:
                 raise PromptError(f"The temperature is {self.temperature}; it must be a finite number above 0.")
@@ -194,27 +205,51 @@ class Prompt:
             return [compiled(self.answer.other).render({name: _unmarked(text) for name, text in fields.items()})]
         return self.answer.candidates(self.label_words, fields)
 
-    def _retrieved(self, fields: Mapping[str, str]) -> list[str]:
+    def _retrieved(self, fields: Mapping[str, str]) -> list[_Worked]:
         return [] if self.retrieval is None else list(map(self._shown, self.retrieval.nearest(fields)))
 
-    def _shown(self, demonstration: Demonstration) -> str:
+    def _shown(self, demonstration: Demonstration) -> _Worked:
         before, after = self._block(demonstration.fields)
-        return before + self.answer.shown(self.label_words, demonstration.fields, demonstration.label) + after
+        return before, self.answer.shown(self.label_words, demonstration.fields, demonstration.label), after
 
-    def _rendered(self, fields: Mapping[str, str], retrieved: Sequence[str], answers: Sequence[str]) -> Rendered:
-        parts = []
-        if self.instruction and "instruction" not in compiled(self.template).names:
-            parts.append(self.instruction)
-        parts += [*map(self._shown, self.demonstrations), *retrieved]
+    def _rendered(self, fields: Mapping[str, str], retrieved: Sequence[_Worked], answers: Sequence[str]) -> Rendered:
+        system = self.instruction if "instruction" not in compiled(self.template).names else ""
+        worked = [*map(self._shown, self.demonstrations), *retrieved]
         before, tail = self._block(fields)
-        head = self.separator.join([*parts, ""])
+        head = self.separator.join([*([system] if system else []), *map("".join, worked), ""])
         context = (head + before).rstrip(" ")
         gap = head + before
         spaces = gap[len(context) :]
         slot = None
         if self.soft is not None:
             slot = {"start": 0, "example": min(len(head), len(context)), "answer": len(context)}[self.soft.position]
-        return Rendered(context, tuple(spaces + word for word in answers), tail, slot)
+        if self.chat == "none":
+            return Rendered(context, tuple(spaces + word for word in answers), tail, slot)
+        if self._hidden:
+            raise PromptError(
+                f"The template {quoted(self.template)} shows {{{{ {self._hidden} }}}} behind {{{{ label }}}} alone, "
+                'which is left out in a chat; show it before, or take chat = "none".'
+            )
+        if self.chat == "one":
+            turns, block = turns_of("", (), context), min(len(head), len(context))
+        else:
+            turns = turns_of(system, [(one[0].rstrip(" "), one[1]) for one in worked], before.rstrip(" "))
+            block = 0
+        if self.soft is not None and self.soft.position != "answer":
+            turns = with_mark(turns, 0, 0) if self.soft.position == "start" else with_mark(turns, -1, block)
+        return Rendered(context, tuple(answers), "", slot, turns)
+
+    @functools.cached_property
+    def _hidden(self) -> str:
+        """An input field that is shown behind the answer alone, or an empty text."""
+        names = sorted(compiled(self.template).names - {"label", "instruction"})
+        plain = dict.fromkeys(names, "x")
+        before, after = self._block(plain)
+        for name in names:
+            other = self._block({**plain, name: "other words"})
+            if other[0] == before and other[1] != after:
+                return name
+        return ""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -233,15 +268,15 @@ class Prompt:
     @property
     def gap(self) -> str:
         """The spaces between what the template shows before the answer and the answer."""
-        return self._placeholders().answers[0].removesuffix("{label}")
+        return self.placeholders().answers[0].removesuffix("{label}")
 
     @property
     def stops(self) -> tuple[str, ...]:
         """The texts that end a written answer: those that were given, else what the template has behind it, and the
-        separator of blocks."""
+        separator of blocks. In a chat those that were given alone: the model ends its turn by itself."""
         if not isinstance(self.answer, ByText):
             return ()
-        if self.answer.stop:
+        if self.answer.stop or self.chat != "none":
             return self.answer.stop
         tail = compiled(self.template).tail
         return tuple(dict.fromkeys(text for text in (tail, self.separator) if text.strip(" ")))
@@ -251,16 +286,24 @@ class Prompt:
         return [dict.fromkeys(self.fields, text) for text in CONTENT_FREE]
 
     def placeholder_text(self) -> str:
-        """The whole prompt as plain text, each input field as {field} and the answer as {label}."""
-        shown = self._placeholders()
+        """The whole prompt as plain text, each input field as {field} and the answer as {label}.
+
+        In a chat each turn stands below a line with its role: "[system]", "[user]" or "[assistant]".
+        """
+        shown = self.placeholders()
+        mark = "" if self.soft is None else f"<{len(self.soft.vectors)} soft vectors>"
+        if shown.turns:
+            return told(shown.turns, shown.answers[0], mark)
         context = shown.context
-        if shown.slot is not None and self.soft is not None:
-            mark = f"<{len(self.soft.vectors)} soft vectors>"
+        if shown.slot is not None:
             context = context[: shown.slot] + mark + context[shown.slot :]
         return context + shown.answers[0] + shown.tail
 
-    def _placeholders(self) -> Rendered:
-        retrieved = [] if self.retrieval is None else [str(self.retrieval)]
+    def placeholders(self) -> Rendered:
+        """The prompt with {field} in the place of each input field, and {label} as its one answer."""
+        retrieved = []
+        if self.retrieval is not None:
+            retrieved = [(str(self.retrieval), "<the answer of each>" if self.chat == "turns" else "", "")]
         return self._rendered({name: "{" + name + "}" for name in self.fields}, retrieved, ["{label}"])
 
     # -- identity and files --------------------------------------------------------------
@@ -284,8 +327,10 @@ class Prompt:
             "temperature": self.temperature,
             "separator": self.separator,
             "soft": soft,
-            # by a label is not written: prompts of earlier versions, and their fingerprints, are as they were
+            # by a label is not written, nor is no chat: prompts of earlier versions, and their fingerprints, are as
+            # they were
             **({} if type(self.answer) is ByLabel else {"answer": answer_to_dict(self.answer)}),
+            **({} if self.chat == "none" else {"chat": self.chat}),
         }
 
     @functools.cached_property
@@ -344,6 +389,7 @@ class Prompt:
                 retrieval=Retrieval.from_dict(value["retrieval"]) if value.get("retrieval") else None,
                 temperature=value.get("temperature"),
                 answer=answer_from(value["answer"]) if "answer" in value else ByLabel(),
+                chat=value.get("chat", "none"),
             )
             if strange := set(value) - set(prompt.to_dict()):
                 raise ExportError(f"The prompt has the part {min(strange)!r}, which this version does not know.")
@@ -374,7 +420,7 @@ class Prompt:
 
 
 def _unmarked(text: str) -> str:
-    return text.replace(_ANSWER, "\ufffd").replace(_VECTORS, "\ufffd")
+    return text.replace(_ANSWER, "\ufffd").replace(VECTORS, "\ufffd")
 
 
 def _fingerprint(value: Mapping[str, Any], vectors: Array | None) -> str:

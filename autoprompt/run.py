@@ -122,7 +122,8 @@ def run(
             tell(events.Notice(notice))
         scorer = _scorer(opened, folder.scores, config, metric, tell)
         scorer.engine.check = clock.check
-        space, writer, meter = make_space(config, base, splits), load_writer(config, tell), _meter(opened, scorer)
+        space = make_space(config, base, splits, scorer.model.chat is not None)
+        writer, meter = load_writer(config, tell), _meter(opened, scorer)
         job = Job(folder, config, base, splits, scorer, tell, clock, space, writer, meter).cleaned()
         read_material(job)  # what is wrong in its files is said before the search, not after
         with _stage("doctor", job), clock.keeping(clock.left / 2, hard=clock.limited):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprompt import events
+from autoprompt.chat import Chat
 from autoprompt.clock import Clock, parse_until
 from autoprompt.config import Config, answer_kind, answers_of, words_of
 from autoprompt.data import Splits
@@ -33,13 +34,18 @@ __all__ = [
 ]
 
 
-def make_space(config: Config, base: Path, splits: Splits) -> Space:
-    """The space of a config, whose files lie in `base`; the baseline's own parts are the first candidates."""
+def make_space(config: Config, base: Path, splits: Splits, chat: bool) -> Space:
+    """The space of a config, whose files lie in `base`; the baseline's own parts are the first candidates.
+
+    chat: whether the model has a chat template, which makes a chat of a prompt that does not say otherwise.
+    """
     prompt, space = config.prompt, config.space
+    own: Chat = prompt.chat if prompt.chat != "auto" else "turns" if chat else "none"
     answers = answers_of(config.data, prompt, config.answer, base)
     baseline = Prompt(
         prompt.template, words_of(config.data, prompt, splits.labels), prompt.instruction, (),
         prompt.calibration, prompt.normalize, prompt.separator, temperature=prompt.temperature, answer=answers[0],
+        chat=own,
     )  # fmt: skip
     words = {
         label: _distinct([word, *space.label_words.get(label, [])]) for label, word in baseline.label_words.items()
@@ -53,6 +59,7 @@ def make_space(config: Config, base: Path, splits: Splits) -> Space:
         calibrations=_distinct([prompt.calibration, *space.calibration]),
         temperatures=_distinct([prompt.temperature, *space.temperatures]),
         answers=answers,
+        chats=_distinct([own, *space.chats]) if space.chats else (),
         demonstrations=DemonstrationSpace(shown.most, shown.draws, shown.orders, _distinct(shown.selection))
         if shown
         else DemonstrationSpace(0),
@@ -109,6 +116,7 @@ def load_task_model(config: Config, tell: events.Listener) -> LanguageModel:
         options.offline,
     )
     _require_answers(model, answer_kind(config.data, config.prompt, config.answer))
+    _require_chat(model, {config.prompt.chat, *config.space.chats})
     if config.finetune.method != "none":
         require_tunable(model)
     dtype = str(model.dtype).removeprefix("torch.")
@@ -127,6 +135,18 @@ def _require_answers(model: LanguageModel, kind: str) -> None:
         raise ModelError(
             f"The model {model.name!r} is {model.family}, and answer.compare asks how alike two texts are: only "
             "sentence encoders tell. Use one of those, or give prompt.label_words for numbers to answer between."
+        )
+
+
+def _require_chat(model: LanguageModel, wanted: set[str]) -> None:
+    """Raise ModelError when prompts are to be chats and the model cannot."""
+    if model.chat is not None and wanted != {"none"}:
+        model.chat.require()
+    if model.chat is None and (asked := sorted(wanted & {"turns", "one"})):
+        why = f"it is {model.family}" if model.family != "causal" else "its tokenizer has no chat template"
+        raise ModelError(
+            f"The model {model.name!r} does not chat ({why}), and prompt.chat or space.chats asks for "
+            f'{" and ".join(map(repr, asked))}. Use a causal model with a chat template, or chat = "none".'
         )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from autoprompt.answer import Answer
+from autoprompt.chat import Chat
 from autoprompt.data import Example
 from autoprompt.demonstrations import Demonstration, Retrieval, Selection
 from autoprompt.errors import PromptError
@@ -136,6 +137,7 @@ class Space:
     calibrations: tuple[Literal["none", "content_free"], ...] = ()
     temperatures: tuple[float | None, ...] = ()
     answers: tuple[Answer, ...] = ()
+    chats: tuple[Chat, ...] = ()
     demonstrations: DemonstrationSpace = DemonstrationSpace(most=0)
     pool: tuple[Example, ...] = ()
     soft: SoftSpace | None = None
@@ -165,6 +167,7 @@ class Space:
             calibration=self._pick(trial, "calibration", self.calibrations or (self.baseline.calibration,)),
             temperature=self._pick(trial, "temperature", self.temperatures or (self.baseline.temperature,)),
             answer=self._pick(trial, "answer", self.answers or (self.baseline.answer,)),
+            chat=self._pick(trial, "chat", self.chats or (self.baseline.chat,)),
             **self._demonstrations(trial),
         )
 
@@ -223,7 +226,7 @@ class Space:
         counts = {f"words.{label}": len(self.label_words.get(label) or ("",)) for label in self.baseline.label_words}
         counts |= {"template": len(self.templates), "instruction": len(self.instructions)}
         counts |= {"calibration": len(self.calibrations), "temperature": len(self.temperatures)}
-        counts |= {"answer": len(self.answers)}
+        counts |= {"answer": len(self.answers), "chat": len(self.chats)}
         if options.most:
             counts |= {"demonstrations": options.most + 1, "selection": len(options.selections)}
         if options.most and "drawn" in options.selections:

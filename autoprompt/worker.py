@@ -64,8 +64,8 @@ def work(
         scorer = Scorer(model, metric, config.model.batch_tokens, memory, other)
         shared = joined(replace(shared, beat=posting.beat, grace=posting.grace))
         study = Study(
-            make_space(config, place, splits), scorer, splits.dev, study_options(config), shared, config.seed, heard,
-            writer=load_writer(config, heard), halt=halt,
+            make_space(config, place, splits, model.chat is not None), scorer, splits.dev, study_options(config),
+            shared, config.seed, heard, writer=load_writer(config, heard), halt=halt,
         )  # fmt: skip
         study.run()
     return heard.told

@@ -40,7 +40,11 @@ def texts_written(
     how = prompt.answer
     if not isinstance(how, ByText):
         raise TypeError(f"the prompt is answered by {how.kind}")
-    rules = WritingRules(how.tokens, prompt.stops, how.temperature, how.samples, form=_form(how, prompt.gap))
+    chat = None if prompt.chat == "none" else engine.model.chat
+    rules = WritingRules(
+        how.tokens, prompt.stops, how.temperature, how.samples, form=_form(how, prompt.gap),
+        ends=frozenset() if chat is None else chat.ends,
+    )  # fmt: skip
     requests = [Request(encoding.context, (), (), vectors) for encoding in encodings]
     found = []
     for request, texts in zip(requests, engine.write(requests, rules), strict=True):

@@ -28,7 +28,7 @@ FLOORS = {
     4: {"written"},
     3: {"engine", "prompt", "report"},
     2: {"answer", "clock", "template", "models", "data", "demonstrations", "metrics", "results", "display"},
-    1: {"sandbox", "wording", "soft", "events", "retrieval", "store", "evidence", "execution", "energy"},
+    1: {"chat", "sandbox", "wording", "soft", "events", "retrieval", "store", "evidence", "execution", "energy"},
     0: {"errors"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -39,7 +39,7 @@ HOMES = {
     "transformers": {"models", "engine", "finetune"},
     "llguidance": {"engine"},
     "peft": {"finetune"},
-    "jinja2": {"template", "sandbox", "libraries"},
+    "jinja2": {"template", "sandbox", "libraries", "models"},
     "torch": {"models", "engine", "finetune", "lesson", "tuning", "propose"},
     "pydantic": {"config"},
     "cmaes": {"samplers"},

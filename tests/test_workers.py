@@ -372,7 +372,14 @@ def posted(place: Shared, settings: dict[str, Any], folder: Path, **changes: Any
     )  # fmt: skip
     publish(place, replace(posting, **changes))
     scorer = Scorer(load_model(config.model.name, device="cpu"), accuracy)
-    return Study(make_setting(config, splits), scorer, splits.dev[:-1], study_options(config), place, config.seed)
+    return Study(
+        make_setting(config, Path.cwd(), splits, False),
+        scorer,
+        splits.dev[:-1],
+        study_options(config),
+        place,
+        config.seed,
+    )
 
 
 @pytest.mark.parametrize("kind", ["grpc"])

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, StringConstraints
 
+from autoprompt.chat import Chat
 from autoprompt.config.datasection import DataSection
 from autoprompt.config.section import STRICT, Count, Share, Text
 from autoprompt.demonstrations import Selection
@@ -86,6 +87,7 @@ class PromptSection(_Section):
     normalize: bool = False
     calibration: Literal["none", "content_free"] = "none"
     temperature: Temperature | None = None  # of log-likelihoods; None: 1, and 0.05 for sentence encoders
+    chat: Literal["auto", "none", "turns", "one"] = "auto"  # turns where the model has a chat template
 
 
 class AnswerSection(_Section):
@@ -134,6 +136,7 @@ class SpaceSection(_Section):
     label_words: dict[str, Annotated[list[Text], Field(min_length=1)]] = {}
     calibration: list[Literal["none", "content_free"]] = []
     temperatures: list[Temperature] = []
+    chats: list[Chat] = []
     demonstrations: DemonstrationsSection | None = None
     soft: SoftSection | None = None
 

@@ -28,8 +28,9 @@ class Detokenizer:
         self.specials = frozenset([*model.tokenizer.all_special_ids, *(at for at, t in marked.items() if t.special)])
 
     def before(self, context: Ids) -> Ids:
-        """The last tokens of a context that show in a text; none where the text begins anew."""
-        if self._anew:
+        """The last tokens of a context that show in a text; none where the text begins anew: behind another text, or
+        where a special token, such as one of a chat template, stands directly before it."""
+        if self._anew or (context and context[-1] in self.specials):
             return ()
         return self._visible(context[-64:])[-_BEFORE:] or self._visible(context)[-_BEFORE:]
 

@@ -142,8 +142,9 @@ class Writer:
         the number of samples: each text has its own key."""
         seed = rules.seed if rules.temperature else 0
         known = asdict(replace(rules, tokens=task.tokens, samples=1, seed=seed))
+        del known["ends"]  # they count with the model's own
         library = forms_library().get_version() if rules.form else ""
-        what = json.dumps([known, task.sample, sorted(self._ends), library], sort_keys=True)
+        what = json.dumps([known, task.sample, sorted(self._ends | rules.ends), library], sort_keys=True)
         return blake2b(memory.key(task.request) + what.encode(), digest_size=16, person=b"write").digest()
 
     def _written(self, tasks: Sequence[_Task], rules: WritingRules, keep: _Keep | None) -> list[Text]:
@@ -180,7 +181,7 @@ class Writer:
         return Writing(
             tasks[members[0]].tokens,
             rules.temperature,
-            ends=self._ends,
+            ends=self._ends | rules.ends,
             seeds=tuple(_seed(tasks[at], rules.seed) for at in members) if rules.temperature else (),
             follow=partial(self._along, tasks, members, rules) if rules.stop or rules.form else None,
             told=told,
@@ -188,7 +189,7 @@ class Writer:
 
     def _along(self, tasks: Sequence[_Task], members: Sequence[int], rules: WritingRules, number: int) -> _Along:
         before = self._detokenizer.before(tasks[members[number]].request.context)
-        guide = None if rules.form is None else Guide(self._vocabulary, rules.form, not before, self._ends)
+        guide = None if rules.form is None else Guide(self._vocabulary, rules.form, not before, self._ends | rules.ends)
         return _Along(guide, StopWatch(self._detokenizer, before, rules.stop) if rules.stop else None)
 
 

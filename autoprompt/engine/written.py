@@ -53,7 +53,8 @@ class WritingRules:
     tokens: the most a text may have. stop: strings before the first of which a text is cut.
     temperature: 0 takes the likeliest token each time; else the distribution is divided by it and
     drawn from. samples: texts a request, each from draws of its own; they hang on `seed`, the
-    request and the sample's number. form: what the texts must match.
+    request and the sample's number. form: what the texts must match. ends: ids that end a text, besides the
+    model's own.
     """
 
     tokens: int = 64
@@ -62,6 +63,7 @@ class WritingRules:
     samples: int = 1
     seed: int = 0
     form: Form | None = None
+    ends: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         """Raises ConfigError that names every value which is not allowed."""

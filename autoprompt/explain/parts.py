@@ -46,7 +46,7 @@ def with_literals(template: str, texts: str) -> str:
 def parts_of(baseline: Prompt, winner: Prompt) -> list[Part]:
     """What the winner has that the user's prompt has not, in the order in which a prompt is read.
 
-    The separator of blocks is of the kind "template"; that label words are compared per token, of the
+    The separator of blocks and the chat are of the kind "template"; that label words are compared per token, of the
     kind "calibration". Each demonstration is a part of its own: those that were added, and those of the user
     that were taken out. Their order is one where the two prompts share some and the order cannot
     be told by where the new ones stand. Raises PromptError when the two have not the same labels.
@@ -75,6 +75,8 @@ def parts_of(baseline: Prompt, winner: Prompt) -> list[Part]:
         found.append(Part("normalization", "calibration", "per token" if winner.normalize else "none"))
     if baseline.temperature != winner.temperature:
         found.append(Part("temperature", "temperature", str(winner.temperature or "the model's")))
+    if baseline.chat != winner.chat:
+        found.append(Part("chat", "template", winner.chat))
     if _vectors(baseline) != _vectors(winner):
         found.append(Part("vectors", "vectors", _vectors_said(winner)))
     return found
@@ -105,6 +107,7 @@ def mixed(baseline: Prompt, winner: Prompt, taken: Collection[str]) -> Prompt:
         temperature=of("temperature").temperature,
         soft=of("vectors").soft,
         answer=of(_ANSWERS).answer,
+        chat=of("chat").chat,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoprompt.answer import ByLikeness, ByOption, ByText
+from autoprompt.chat import VECTORS
 from autoprompt.models.encoder import EncoderModel
 from autoprompt.prompt import Prompt
 from autoprompt.wording import fenced, inline
@@ -83,6 +84,11 @@ def _program(prompt: Prompt, model: str, family: str, trained: Trained) -> str:
     if trained.method == "lora":
         lines += ["from peft import PeftModel", 'model = PeftModel.from_pretrained(model, "adapter")']
     lines += _parts(prompt, trained)
+    if prompt.chat != "none":
+        lines += _conversation(prompt)
+        if isinstance(prompt.answer, ByText) and prompt.soft is None:
+            lines += _writing(prompt.answer, prompt.stops, family, framed=True)
+        return "\n".join(lines)
     cut = '.read().rstrip("\\n").split("{label}")[0].replace("{text}", "...")'
     lines.append(f'prompt = open("{trained.prompt}prompt.txt"){cut}')
     if isinstance(prompt.answer, ByText) and prompt.soft is None:
@@ -90,13 +96,37 @@ def _program(prompt: Prompt, model: str, family: str, trained: Trained) -> str:
     return "\n".join(lines)
 
 
-def _writing(how: ByText, stops: tuple[str, ...], family: str) -> list[str]:
-    """Lines that write an answer."""
+def _conversation(prompt: Prompt) -> list[str]:
+    """Lines that frame a conversation as the tokenizer's chat template does."""
+    turns = [(role, content.replace(VECTORS, "")) for role, content in prompt.placeholders().turns]
+    fields = "".join(f".replace({'{' + name + '}'!r}, {'...'!r})" for name in prompt.fields)
+    lines = ["messages = [", *(f'    {{"role": {role!r}, "content": {text!r}}},' for role, text in turns), "]"]
+    lines.append(f'messages[-1]["content"] = messages[-1]["content"]{fields}')
+    if turns[0][0] == "system":
+        lines += [
+            "try:  # a template without a role for the system raises, or leaves it out",
+            '    shown = messages[0]["content"].strip() in tokenizer.apply_chat_template(messages[:2], tokenize=False)',
+            "except Exception:",
+            "    shown = False",
+            "if not shown:",
+            '    said = messages.pop(0)["content"]',
+            '    messages[0]["content"] = said + "\\n\\n" + messages[0]["content"]',
+        ]
+    return [
+        *lines,
+        "prompt = tokenizer.apply_chat_template(",
+        "    messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)",
+        'inputs = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")',
+    ]
+
+
+def _writing(how: ByText, stops: tuple[str, ...], family: str, framed: bool = False) -> list[str]:
+    """Lines that write an answer. framed: `inputs` are there already."""
     drawn = f", do_sample=True, temperature={how.temperature:g}" if how.temperature else ", do_sample=False"
     ends = f", stop_strings={list(stops)!r}, tokenizer=tokenizer" if stops else ""
     start = "" if family == "seq2seq" else '[inputs["input_ids"].shape[1]:]'
     return [
-        'inputs = tokenizer(prompt.rstrip(" "), return_tensors="pt")',
+        *([] if framed else ['inputs = tokenizer(prompt.rstrip(" "), return_tensors="pt")']),
         f"found = model.generate(**inputs, max_new_tokens={how.tokens}{drawn}{ends})",
         f"print(tokenizer.decode(found[0]{start}, skip_special_tokens=True))",
     ]
@@ -173,6 +203,15 @@ def _weights(trained: Trained) -> str:
 
 def _reading(prompt: Prompt, family: str, trained: Trained) -> str:
     notes = []
+    if prompt.chat != "none":
+        notes.append(
+            "The prompt is a conversation: the text below each line `[system]`, `[user]` or `[assistant]` of "
+            "prompt.txt is a message of that role, but for the last, where {label} is what the model says. Frame them "
+            "with `apply_chat_template(messages, add_generation_prompt=True, enable_thinking=False)`, add no special "
+            "tokens, and let the answer follow directly, without a space; a text that the model writes ends with its "
+            "turn. Where the template has no role for the system, its text stands in front of the first user message, "
+            "two line breaks between."
+        )
     inner = "model[0].auto_model" if family == "encoder" else "model"
     if prompt.soft is not None:
         count, size = prompt.soft.vectors.shape

@@ -44,7 +44,7 @@ class Sheet:
     @classmethod
     def of(cls, prompt: Prompt) -> Sheet:
         """The template's own words, as far as it shows one input at one place before or behind the answer."""
-        bare = replace(prompt, demonstrations=(), retrieval=None, soft=None, instruction="")
+        bare = replace(prompt, demonstrations=(), retrieval=None, soft=None, instruction="", chat="none")
         rendered = bare.render(dict.fromkeys(prompt.fields, _INPUT))
         word = prompt.label_words[prompt.labels[0]]
         gap = rendered.answers[0][: len(rendered.answers[0]) - len(word)]

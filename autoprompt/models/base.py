@@ -13,7 +13,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from autoprompt.errors import PromptError
+from autoprompt.errors import ModelError, PromptError
+from autoprompt.models.chat import ChatTemplate
 from autoprompt.models.pieces import Pieces
 from autoprompt.soft import Array
 
@@ -34,6 +35,8 @@ class Shown(Protocol):
     def tail(self) -> str: ...
     @property
     def slot(self) -> int | None: ...
+    @property
+    def turns(self) -> tuple[tuple[str, str], ...]: ...
 
 
 @dataclass(frozen=True)
@@ -95,14 +98,18 @@ class LanguageModel(ABC):
         """Token ids of rendered examples: N contexts, their answers (N, C), tails, and vector slots."""
 
     def encode_shown(self, shown: Sequence[Shown], vectors: int) -> list[Encoding]:
-        """Token ids of rendered examples with `vectors` soft vectors.
+        """Token ids of rendered examples with `vectors` soft vectors; those with turns are framed by the chat template.
 
-        Raises PromptError when two label words are the same tokens to the model, or none.
+        Raises PromptError when two label words are the same tokens to the model, or none, or when the chat template
+        cannot frame an example, and ModelError when there are turns and no chat template.
         """
-        encodings = self.encode(
-            [s.context for s in shown], [s.answers for s in shown], [s.tail for s in shown],
-            [s.slot for s in shown], vectors,
-        )  # fmt: skip
+        plain = [s for s in shown if not s.turns]
+        parts = iter(self.encode(
+            [s.context for s in plain], [s.answers for s in plain], [s.tail for s in plain],
+            [s.slot for s in plain], vectors,
+        ) if plain else [])  # fmt: skip
+        framed = iter(self.encode_turns([s for s in shown if s.turns], vectors))
+        encodings = [next(framed if s.turns else parts) for s in shown]
         for encoding, rendered in zip(encodings, shown, strict=True):
             if not all(encoding.choices) or len(set(encoding.choices)) < len(encoding.choices):
                 for at, choice in enumerate(encoding.choices):
@@ -116,6 +123,15 @@ class LanguageModel(ABC):
                             "Use other words."
                         )
         return encodings
+
+    def encode_turns(self, shown: Sequence[Shown], vectors: int) -> list[Encoding]:
+        """Token ids of rendered examples that are conversations. Raises as `encode_shown` does."""
+        if shown:
+            raise ModelError(
+                f"The prompt is a chat, and the model {self.name!r} is {self.family}: only causal models whose "
+                'tokenizer has a chat template chat. Use such a model, or set prompt.chat = "none".'
+            )
+        return []
 
     def encode_fitting(
         self,
@@ -151,6 +167,12 @@ class LanguageModel(ABC):
                     "Use fewer or shorter demonstrations, or a shorter instruction."
                 )
         return encodings, long
+
+    @cached_property
+    def chat(self) -> ChatTemplate | None:
+        """The tokenizer's chat template, of causal models that have one."""
+        has = self.family == "causal" and getattr(self.tokenizer, "chat_template", None)
+        return ChatTemplate(self.tokenizer, self.name) if has else None
 
     @property
     def device(self) -> torch.device:

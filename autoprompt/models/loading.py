@@ -85,7 +85,7 @@ def _fingerprint(source: _Source, name: str) -> str:
         return name
     digest = hashlib.sha256()
     files = [*folder.iterdir(), *folder.glob("[0-9]_*/*")]
-    for path in sorted(p for p in files if p.suffix in {".json", ".safetensors", ".model", ".txt"}):
+    for path in sorted(p for p in files if p.suffix in {".jinja", ".json", ".safetensors", ".model", ".txt"}):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder).as_posix()} {size}".encode())
         with path.open("rb") as file:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -81,6 +81,8 @@ def _splits_by_pattern(tokenizer: Any) -> bool:
         return False
     described = json.loads(tokenizer.backend_tokenizer.to_str())
     normalizer, before, model = described["normalizer"], described["pre_tokenizer"], described["model"]
+    if any(map(_holds_a_cut, described["added_tokens"])):
+        return False
     if model["type"] != "BPE" or before is None or (normalizer is not None and normalizer["type"] != "NFC"):
         return False
     parts = before["pretokenizers"] if before["type"] == "Sequence" else [before]
@@ -88,3 +90,12 @@ def _splits_by_pattern(tokenizer: Any) -> bool:
     others = {part["type"] for part in parts} - {"ByteLevel", "Split", "Digits"}
     split = any(part["type"] == "Split" or part.get("use_regex") for part in parts)
     return len(levels) == 1 and not levels[0]["add_prefix_space"] and split and not others
+
+
+def _holds_a_cut(token: Mapping[str, Any]) -> bool:
+    """Whether an added token, which is found before a text is split, may reach across a place where it is cut."""
+    text = str(token["content"])
+    inside = any(0 < found.start() < len(text) for pattern in (_LINES, _WORDS) for found in pattern.finditer(text))
+    # one that takes the space around it with it, or that stands between the ends of words alone
+    strips = (token["rstrip"] and re.search(r"[A-Za-z:]$", text)) or (token["lstrip"] and re.match("[A-Za-z0-9]", text))
+    return bool(inside or strips or token["single_word"])

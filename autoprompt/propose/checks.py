@@ -96,7 +96,7 @@ def _own_texts(space: Space) -> list[str]:
 
 def _said(prompt: Prompt) -> str:
     """What a prompt says outside of demonstrations. Raises PromptError where it cannot be rendered."""
-    return replace(prompt, demonstrations=(), retrieval=None, soft=None).placeholder_text()
+    return replace(prompt, demonstrations=(), retrieval=None, soft=None, chat="none").placeholder_text()
 
 
 def _unreadable(prompt: Prompt, space: Space) -> str:
@@ -136,7 +136,10 @@ def _folded(prompt: Prompt) -> bytes:
     texts = (prompt.template, prompt.instruction, prompt.separator, *prompt.label_words.values())
     shown = tuple((tuple(sorted(d.fields.items())), d.label) for d in prompt.demonstrations)
     retrieved = None if prompt.retrieval is None else prompt.retrieval.number
-    rest = (prompt.labels, shown, retrieved, prompt.calibration, prompt.normalize, prompt.temperature, prompt.answer)
+    rest = (
+        prompt.labels, shown, retrieved, prompt.calibration, prompt.normalize, prompt.temperature, prompt.answer,
+        prompt.chat,
+    )  # fmt: skip
     folded = ["".join(text.casefold().split()) for text in texts]
     return blake2b(repr((folded, rest)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 

@@ -57,7 +57,7 @@ class _Open:
         texts = []
         for example in examples:
             fields = {name: " ".join(text.replace(GAP, " ").split())[:_LONG] for name, text in example.fields.items()}
-            shown = self.prompt.answered(fields, example.label)
+            shown = replace(self.prompt, chat="none").answered(fields, example.label)
             texts.append(tuple((shown.context + shown.answers[0] + shown.tail).split(GAP)))
         gaps = (self.prompt.template + self.prompt.instruction).count(GAP)
         if any(len(parts) != gaps + 1 for parts in texts):

@@ -182,8 +182,8 @@ def _likely_words(
     size = len(model.tokenizer)
     texts = {at: model.tokenizer.decode([at]).strip() for at in ids if at < size}
     readable = {at: text for at, text in texts.items() if len(text) > 1 and text.isalpha()}
-    contexts, answers = [shown.context] * len(readable), [[gap + text] for text in readable.values()]
-    encoded = model.encode(contexts, answers, [""] * len(readable), [None] * len(readable), 0) if readable else []
+    tried = [replace(shown, answers=(gap + text,), tail="", slot=None) for text in readable.values()]
+    encoded = model.encode_shown(tried, 0)
     found: dict[int, str] = {}
     known: set[str] = set()
     for (at, text), encoding in zip(readable.items(), encoded, strict=True):

@@ -107,7 +107,7 @@ class Features:
                 "words": self._words,
                 "demonstrations": self._demonstrations,
                 "shape": self._shape,
-                "settings": _settings,
+                "settings": self._settings,
             }
             self._known[key] = made[part](prompt)
         return self._known[key]
@@ -148,6 +148,14 @@ class Features:
         kept = [text for text in texts if text][:_FITTED] or [" "]
         return _Components(np.stack([self._vector(text) for text in kept]), most)
 
+    def _settings(self, prompt: Prompt) -> Floats:
+        temperature = 0.0 if prompt.temperature is None else math.log(prompt.temperature)
+        style = [float(prompt.answer.style == "texts")] if isinstance(prompt.answer, ByOption) else []
+        chat = [float(prompt.chat == kind) for kind in ("turns", "one")] if self._space.chats else []
+        return np.array(
+            [float(prompt.calibration != "none"), 0.5 * temperature, float(prompt.normalize), *style, *chat]
+        )
+
     # -- texts -----------------------------------------------------------------------------------
 
     def _texts_of_space(self) -> dict[str, list[str]]:
@@ -183,12 +191,6 @@ class Features:
             self._vectors |= zip(group, np.asarray(rows, dtype=np.float64), strict=True)
 
 
-def _settings(prompt: Prompt) -> Floats:
-    temperature = 0.0 if prompt.temperature is None else math.log(prompt.temperature)
-    style = [float(prompt.answer.style == "texts")] if isinstance(prompt.answer, ByOption) else []
-    return np.array([float(prompt.calibration != "none"), 0.5 * temperature, float(prompt.normalize), *style])
-
-
 def _shown(demonstration: Demonstration) -> str:
     return "\n".join(text for _, text in sorted(demonstration.fields.items()))
 
@@ -209,5 +211,5 @@ _KEYS: Mapping[str, Callable[[Prompt], Any]] = {
     "shape": lambda p: (
         _demonstration_key(p), p.retrieval and p.retrieval.number, len(p.instruction), len(p.template)
     ),
-    "settings": lambda p: (p.calibration, p.temperature, p.normalize, p.answer),
+    "settings": lambda p: (p.calibration, p.temperature, p.normalize, p.answer, p.chat),
 }  # fmt: skip

@@ -46,6 +46,7 @@ def identity(prompt: Prompt) -> Hashable:
         prompt.separator,
         None if prompt.soft is None else prompt.fingerprint,
         prompt.answer,
+        prompt.chat,
     )
 
 
@@ -149,6 +150,7 @@ class Points:
             ("calibration", space.calibrations, prompt.calibration),
             ("temperature", space.temperatures, prompt.temperature),
             ("answer", space.answers, prompt.answer),
+            ("chat", space.chats, prompt.chat),
         ]
         for name, values, own in lists:
             if name in space.choices and own in (known := list(values)):

@@ -62,7 +62,8 @@ class Job:
         own, most = [self.space.baseline], self.config.data.quarantine
         kept = [*self._examined("train", train[:_EXAMINED], own, most), *train[_EXAMINED:]]
         splits = replace(self.splits, train=tuple(kept), dev=tuple(self._examined("dev", dev, own, most)))
-        return replace(self, splits=splits, space=make_space(self.config, self.base, splits))
+        space = make_space(self.config, self.base, splits, self.scorer.model.chat is not None)
+        return replace(self, splits=splits, space=space)
 
     def _examined(
         self, split: str, examples: Sequence[Example], prompts: Sequence[Prompt], most: float

@@ -102,7 +102,7 @@ def _carrier(known: Sequence[Known], structure: SoftStructure) -> Known:
 
 def _projection(space: Space, model: LanguageModel, carrier: Prompt, structure: SoftStructure, run: int) -> Projection:
     """The map from coordinates to vectors; a start at the best prompt is at the tokens of the carrier's text."""
-    [tokens] = model.ids([carrier.instruction or carrier.placeholder_text()], special=False)
+    [tokens] = model.ids([carrier.instruction or replace(carrier, chat="none").placeholder_text()], special=False)
     return space.projection(run, structure, model.embeddings, tokens)
 
 

@@ -93,7 +93,7 @@ def _support() -> Task:
     file = ROOT / "search_spaces" / "support.toml"
     config = read_config(file)
     splits = read_splits(data_options(config, file.parent), config.seed)
-    space = make_space(config, splits)
+    space = make_space(config, Path.cwd(), splits, False)
     shown, rest = _halves(splits.train)
     test = splits.test.open("a table of scores", print)
     drawn = replace(space.demonstrations, selections=("drawn",))
