@@ -174,6 +174,8 @@ def recommended(family: Family, target: Target = "labels") -> FinetuneOptions:
     """
     if family == "encoder" and target == "likeness":
         return FinetuneOptions("full", epochs=4, learning_rate=2e-5, freeze_embeddings=True, precision="fast")
+    if family == "encoder" and target != "labels":  # what is answered differs by input: there are no classes to part
+        return FinetuneOptions("full", epochs=4, learning_rate=3e-5, freeze_embeddings=True, precision="fast")
     if family != "encoder":
         return FinetuneOptions()
     return FinetuneOptions(

@@ -1,0 +1,287 @@
+"""Every kind of task from data to export, on public data: baseline, winner and tuned model in one table.
+
+Each task is cut to a few hundred examples, searched, judged on its locked test, fine-tuned and exported by `run`, as
+a space file would be. Sentence encoders do what they can do (classes, options, how alike two texts are); what has to
+be written is written by the embedded model, which is far too small for it: its figures show that the way is open,
+not what a real model reaches on it (give one with --model).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from record import bar, write_record
+from tasks import DATA, SEED, encoder_folder
+
+from autoprompt.predict import predict
+from autoprompt.run import run
+
+Row = dict[str, Any]
+_OPTION = re.compile(r"^- ?(?:\(([A-Z])\) ?)?(.*)$")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of the table.
+
+    files: of the data, those after the first are only read where it has too few rows. rows: what makes a space's row
+    of one of the data's, or None to leave it out. space: the rest of the space file. encoder: whether a sentence
+    encoder answers.
+    """
+
+    task: str
+    metric: str
+    files: tuple[str, ...]
+    rows: Callable[[Row], Row | None]
+    space: Mapping[str, Any]
+    encoder: bool = False
+    most: int = 10**6
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _labelled(row: Row) -> Row:
+    return {"text": row["text"], "label": str(row["label"])}
+
+
+def _optional(row: Row) -> Row | None:
+    """A question whose options stand behind it as lines."""
+    question, found, listed = row["input"].partition("\nOptions:\n")
+    options = [_OPTION.match(line) for line in listed.splitlines() if line.strip()]
+    if not found or not all(options):
+        return None
+    texts = [match[2].strip() for match in options if match]
+    marks = [match[1] for match in options if match]
+    target = row["target"].strip("()")
+    answer = marks.index(target) if target in marks else texts.index(target) if target in texts else None
+    if answer is None or len(set(texts)) < len(texts) or len(texts) < 2:
+        return None
+    return {"question": question, "options": texts, "answer": answer}
+
+
+def _written(row: Row) -> Row:
+    return {"input": row["input"], "target": row.get("targets") or row["target"]}
+
+
+def _question(row: Row) -> Row:
+    target = row.get("targets") or row.get("answers") or row["target"]
+    return {"context": row["context"], "question": row["input"], "target": target}
+
+
+def _program(row: Row) -> Row:
+    tests = row["test_list"]
+    # the first test names the function that is asked for
+    task = f"{row['input']}\n{tests[0]}"
+    return {"task": task, "target": row["target"], "tests": tests, "setup": row.get("test_setup_code", "")}
+
+
+def _function(row: Row) -> Row:
+    return {
+        "task": row["input"], "target": row["target"], "test": row["test"], "entry_point": row["entry_point"],
+        "prompt": row["input"],
+    }  # fmt: skip
+
+
+def _classes(labels: Sequence[str]) -> dict[str, Any]:
+    words = {label: re.sub(r"[_\W]+", " ", label).strip() for label in labels}
+    return {
+        "prompt": {"template": "{{ text }} {{ label }}", "label_words": words},
+        "space": {"templates": ["This is about: {{ text }} {{ label }}", "query: {{ text }} {{ label }}"]},
+    }
+
+
+_WRITE = {"doctor": {"checks": False, "baselines": True}}
+KINDS = (
+    Kind("classification", "accuracy", ("agnews/train",), _labelled, {}, encoder=True),
+    Kind("classification", "macro_f1", ("trec/train",), _labelled, {}, encoder=True),
+    Kind("many labels (77)", "accuracy", ("banking77/train",), _labelled, {}, encoder=True),
+    Kind("many labels, out of scope", "macro_f1", ("clinc150/train", "clinc150/oos_test"), _labelled, {}, encoder=True),
+    Kind(
+        "multiple choice", "accuracy", ("flan_cot/ecqa",), _optional,
+        {"prompt": {"template": "{{ question }} {{ label }}\n{{ options }}"}, "answer": {"style": ["texts"]},
+         "space": {"templates": ["{{ question }} {{ label }}{# {{ options }} #}"]}},
+        encoder=True, data={"target": "option", "options": "options", "fields": ["question"], "label": "answer"},
+    ),
+    Kind(
+        "multiple choice", "accuracy", ("flan_cot/qasc",), _optional,
+        {"prompt": {"template": "{{ question }}\n{{ options }}\nAnswer: {{ label }}"},
+         "answer": {"style": ["letters", "texts"]}, "space": {"instructions": ["Choose the right answer."]}},
+        data={"target": "option", "options": "options", "fields": ["question"], "label": "answer"},
+    ),
+    Kind(
+        "regression", "spearman", ("stsb/train",),
+        lambda row: {"one": row["text"], "other": row["text_b"], "score": row["score"]},
+        {"prompt": {"template": "{{ one }} {{ label }}"},
+         "answer": {"compare": "{{ other }}", "scale": [0.0, 5.0]},
+         "space": {"templates": ["This sentence means: {{ one }} {{ label }}", "query: {{ one }} {{ label }}"]}},
+        encoder=True, data={"target": "number", "fields": ["one", "other"], "label": "score"},
+    ),
+    Kind(
+        "translation", "chrf", ("multi30k_en_de/train",), _written,
+        {"prompt": {"template": "English: {{ input }}\nGerman: {{ label }}"}, "answer": {"tokens": 24, "stop": ["\n"]},
+         "space": {"instructions": ["Translate into German."], "demonstrations": {"most": 2}}},
+        data={"target": "text", "fields": ["input"], "label": "target"},
+    ),
+    Kind(
+        "translation", "bleu", ("instruction_induction/translation_en-de.train",
+                                "instruction_induction/translation_en-de.test"), _written,
+        {"prompt": {"template": "English: {{ input }}\nGerman: {{ label }}"}, "answer": {"tokens": 8, "stop": ["\n"]},
+         "space": {"instructions": ["Translate the word."], "demonstrations": {"most": 4}}},
+        data={"target": "text", "fields": ["input"], "label": "target"},
+    ),
+    Kind(
+        "rewriting", "rougeL", ("instruction_induction/active_to_passive.train",
+                                "instruction_induction/active_to_passive.test"), _written,
+        {"prompt": {"template": "{{ input }}\nPassive: {{ label }}"}, "answer": {"tokens": 16, "stop": ["\n"]},
+         "space": {"instructions": ["Write it in the passive."], "demonstrations": {"most": 3}}},
+        data={"target": "text", "fields": ["input"], "label": "target"},
+    ),
+    Kind(
+        "question answering", "token_f1", ("xquad_en/test",), _question,
+        {"prompt": {"template": "{{ context }}\nQ: {{ question }}\nA: {{ label }}"},
+         "answer": {"tokens": 12, "stop": ["\n"]}, "space": {"instructions": ["Answer from the text."]}},
+        data={"target": "text", "fields": ["context", "question"], "label": "target"},
+    ),
+    *(
+        Kind(
+            "maths", "numeric_match", (name,), lambda row: {"input": row["input"], "target": row["target"]},
+            {"prompt": {"template": "{{ input }}\nAnswer: {{ label }}"},
+             "answer": {"tokens": 8, "stop": ["\n"], "pattern": r"-?\d{1,6}"},
+             "space": {"instructions": ["Solve it."], "demonstrations": {"most": 2}}},
+            data={"target": "number", "fields": ["input"], "label": "target"},
+        )
+        for name in ("gsm8k/train", "svamp/test")
+    ),
+    Kind(
+        "code", "pass@1", ("mbpp/train", "mbpp/dev"), _program,
+        {"prompt": {"template": "{{ task }}\n{{ label }}"}, "answer": {"tokens": 48}, "allow_code_execution": True,
+         "space": {"instructions": ["Write Python."]}},
+        data={"target": "program", "fields": ["task"], "label": "target", "aside": ["tests", "setup"]},
+    ),
+    Kind(
+        "code", "pass@1", ("humaneval/test",), _function,
+        {"prompt": {"template": "{{ task }}{{ label }}"}, "answer": {"tokens": 48}, "allow_code_execution": True,
+         "space": {"instructions": ["Write Python."]}},
+        data={"target": "program", "fields": ["task"], "label": "target", "aside": ["test", "entry_point", "prompt"]},
+    ),
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--model", default="builtin", help="what writes")
+    parser.add_argument("--only", nargs="+", help="tasks, such as maths")
+    parser.add_argument("--quick", action="store_true", help="fewer examples and trials: under 5 minutes")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    rows = []
+    for kind in KINDS:
+        if options.only and kind.task not in options.only:
+            continue
+        row = measured(kind, options.data, options.model, options.quick)
+        rows.append(row)
+        print(_line(row), flush=True)
+    write_record("targets", SEED, {"rows": rows, "bars": bars(rows)}, options.out)
+
+
+def measured(kind: Kind, data: Path, model: str, quick: bool) -> Row:
+    """A task's row: what came of it, or why nothing did."""
+    began = time.perf_counter()
+    row: Row = {"task": kind.task, "data": kind.files[0].partition("/")[0], "metric": kind.metric}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        examples = _examples(kind, data, 60 if quick else 900)
+        (folder / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in examples), encoding="utf-8")
+        space = _space(kind, folder, examples, str(encoder_folder()) if kind.encoder else model, quick)
+        result = run(space).values
+        winner = folder / "results" / "task" / "winner"
+        allowed = bool(kind.space.get("allow_code_execution"))
+        again = predict(winner, winner.parent / "test.jsonl", allow_code_execution=allowed)
+    tuned = result["tuned"]
+    expected = tuned["test"] if again.part == "tuned" else result["winner"]["test"]
+    return row | {
+        "examples": len(examples),
+        "baseline": result["baseline"]["test"],
+        "winner": result["winner"]["test"],
+        "tuned": None if tuned is None else tuned["test"],
+        "interval": result["interval"],
+        "verdict": result["verdict"],
+        "exported": again.part,
+        "export_off_by": abs((again.value or 0.0) - expected),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def _examples(kind: Kind, data: Path, most: int) -> list[Row]:
+    """At most so many rows, of classes as many of each as there can be."""
+    read = [
+        row for name in kind.files for line in _lines(data / f"{name}.jsonl") if (row := kind.rows(json.loads(line)))
+    ]
+    random.Random(f"{SEED} {kind.files}").shuffle(read)
+    if "target" in kind.data:
+        return read[: most if kind.encoder else min(most, 240)]
+    by_label: dict[str, list[Row]] = {}
+    for row in read:
+        by_label.setdefault(row["label"], []).append(row)
+    each = max(6, most // len(by_label))
+    return [row for rows in by_label.values() for row in rows[:each]]
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8") as file:
+        yield from file
+
+
+def _space(kind: Kind, folder: Path, examples: Sequence[Row], model: str, quick: bool) -> dict[str, Any]:
+    data = {"file": str(folder / "rows.jsonl"), "label": "label", "shares": [0.4, 0.2, 0.4], **kind.data}
+    rest = kind.space if "target" in kind.data else _classes(sorted({row["label"] for row in examples}))
+    return {
+        "name": "task",
+        "results": str(folder / "results"),
+        "seed": SEED,
+        "metric": kind.metric,
+        "model": model,
+        "data": data,
+        "study": {"trials": 6 if quick else 40},
+        "doctor": False,
+        "explain": False,
+        "finetune": {"epochs": 1 if quick else 3, "compare": False},
+        **rest,
+    }
+
+
+def bars(rows: Sequence[Row]) -> dict[str, Any]:
+    found = {
+        "tasks that run from data to export": bar(len(rows), len(KINDS)),
+        "an export's score on the test file against the run's, largest difference": bar(
+            max((row["export_off_by"] for row in rows), default=0.0), 1e-9, at_most=True
+        ),
+    }
+    alike = [row for row in rows if row["data"] == "stsb"]
+    if alike:
+        found["STS-B, Spearman's correlation of the winner"] = bar(alike[0]["winner"], 0.8)
+    return found
+
+
+def _line(row: Row) -> str:
+    tuned = "–" if row["tuned"] is None else f"{row['tuned']:.3f}"
+    return (
+        f"| {row['task']} | {row['data']} | {row['metric']} | {row['baseline']:.3f} | {row['winner']:.3f} | {tuned} | "
+        f"{row['seconds']:.0f} s |"
+    )
+
+
+if __name__ == "__main__":
+    main()
