@@ -17,7 +17,7 @@ __all__ = ["Part", "literals", "mixed", "parts_of", "with_literals"]
 _JINJA = re.compile(r"(\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\})", re.DOTALL)
 _GAP = "\ue0a4"  # a private-use character stands for what Jinja fills in
 _ORDER, _SIMILAR = "order of the demonstrations", "similar demonstrations"
-_ANSWERS, _TURNS = "how options are shown", "turns of the conversation"
+_ANSWERS = "how options are shown"
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,6 @@ def parts_of(baseline: Prompt, winner: Prompt) -> list[Part]:
     changed = [f"{label}: {old} → {words[label]}" for label, old in baseline.label_words.items() if old != words[label]]
     if changed:
         found.append(Part("label words", "label words", ", ".join(changed)))
-    if baseline.chat != winner.chat:
-        found.append(Part(_TURNS, "template", winner.chat))
     if baseline.answer != winner.answer:
         found.append(Part(_ANSWERS, "template", str(winner.answer)))
     if baseline.calibration != winner.calibration:
@@ -109,7 +107,6 @@ def mixed(baseline: Prompt, winner: Prompt, taken: Collection[str]) -> Prompt:
         temperature=of("temperature").temperature,
         soft=of("vectors").soft,
         answer=of(_ANSWERS).answer,
-        chat=of(_TURNS).chat,
         chat=of("chat").chat,
     )
 
