@@ -125,7 +125,8 @@ class Vocabulary:
     def _tokenizer(self) -> Any:
         library = forms_library()
         _ = self.later, self.first  # all strings
-        return library.LLTokenizer(library.TokenizerWrapper(_Strings(list(self._strings))))
+        made: LLTokenizer = library.LLTokenizer(library.TokenizerWrapper(_Strings(list(self._strings))))
+        return made
 
 
 class Guide:
