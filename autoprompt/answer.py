@@ -214,7 +214,7 @@ def answer_to_dict(answer: Answer) -> dict[str, Any]:
 
 
 def answer_from(value: Mapping[str, Any]) -> Answer:
-    """The way of answering of `answer_to_dict`. Raises PromptError, LookupError or TypeError when it is damaged."""
+    """The way of answering of `answer_to_dict`. Raises PromptError or LookupError when it is damaged."""
     kind = _KINDS[value["kind"]]
     given = {name: part for name, part in value.items() if name != "kind"}
     known = {field.name: field for field in fields(kind)}
@@ -224,12 +224,12 @@ def answer_from(value: Mapping[str, Any]) -> Answer:
         expected = type(known[name].default)
         allowed = {int: (int,), float: (int, float), str: (str,)}.get(expected)
         if allowed is not None and (isinstance(part, bool) or not isinstance(part, allowed)):
-            raise TypeError(f"{name} of the answer is {part!r}, not {expected.__name__}")
+            raise PromptError(f"{name} of the answer is {part!r}, not {expected.__name__}")
         if expected is tuple and not (isinstance(part, list) and all(isinstance(one, str) for one in part)):
-            raise TypeError(f"{name} of the answer is {part!r}, not a list of texts")
+            raise PromptError(f"{name} of the answer is {part!r}, not a list of texts")
     form = given.get("form")
     if form is not None and not (isinstance(form, list) and len(form) == 2 and all(isinstance(x, str) for x in form)):
-        raise TypeError(f"form of the answer is {form!r}, not a list of its kind and what has to be matched")
+        raise PromptError(f"form of the answer is {form!r}, not a list of its kind and what has to be matched")
     if kind is ByOption and given.get("style", "letters") not in get_args(Style):
         raise PromptError(f"Options are shown as {given['style']!r}; allowed are {', '.join(get_args(Style))}.")
     return kind(**given)

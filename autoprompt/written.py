@@ -11,6 +11,7 @@ import numpy as np
 from autoprompt.answer import ByText
 from autoprompt.data import Example
 from autoprompt.engine import Engine, Form, Request, WritingRules
+from autoprompt.errors import PromptError
 from autoprompt.metrics.programs import SAMPLES
 from autoprompt.models import Encoding, LanguageModel
 from autoprompt.prompt import Prompt, Rendered
@@ -39,7 +40,7 @@ def texts_written(
     """The answers to inputs as `Scorer.encode` gives them. Raises ModelError as `Engine.write` does."""
     how = prompt.answer
     if not isinstance(how, ByText):
-        raise TypeError(f"the prompt is answered by {how.kind}")
+        raise PromptError(f"The prompt is answered by {how.kind}, and a text is to be written.")
     chat = None if prompt.chat == "none" else engine.model.chat
     rules = WritingRules(
         how.tokens, prompt.stops, how.temperature, how.samples, form=_form(how, prompt.gap),

@@ -88,7 +88,7 @@ def test_the_defaults_and_the_order_of_the_first_ones() -> None:
         ("llama", {"method": "vectors"}, {}, r"'vectors' trains a soft prompt's vectors, and the prompt has none\. Use the method lora or full\."),
         ("llama", {"head": "labels"}, {}, r"head is 'labels', which is for sentence encoders, and the model '.*' is causal\. Leave it away\."),
         ("bert", {"contrastive": 0.5}, {}, r"contrastive is 0\.5, which is for sentence encoders, and the model '.*' is masked\."),
-        ("llama", {}, {"target": "texts"}, r"target is 'texts'; allowed are labels, text, number\. Did you mean 'text'\?"),
+        ("llama", {}, {"target": "texts"}, r"target is 'texts'; allowed are labels, option, number, likeness, text\. Did you mean 'text'\?"),
         ("bert", {}, {"target": "text"}, r"The model '.*' is masked, and texts are learned by models that write: causal and seq2seq ones\."),
         ("llama", {"consistency": 1.0}, {"target": "text"}, r"consistency is 1\.0, which does not go with the target 'text'\. Leave it away\."),
         ("llama", {"label_smoothing": 0.1}, {"target": "number"}, r"label_smoothing is 0\.1, which does not go with the target 'number'\."),

@@ -74,8 +74,6 @@ def answer_problems(data: DataSection, prompt: PromptSection, answer: AnswerSect
                 problems.append(f"answer.compare names {{{{ {strange[0]} }}}}; allowed are {', '.join(data.fields)}.")
     except PromptError as error:
         problems.append(f"answer: {error}")
-    except (OSError, ValueError) as error:
-        problems.append(f"answer.form: {error}")
     return problems
 
 
@@ -139,7 +137,9 @@ def _form(answer: AnswerSection, folder: Path) -> tuple[str, str] | None:
     try:
         found: Any = json.loads((folder / answer.form).read_text(encoding="utf-8"))
     except OSError as error:
-        raise OSError(f"{answer.form} cannot be read ({error.strerror}); name a file with a JSON schema.") from None
+        raise PromptError(
+            f"The form {answer.form} cannot be read ({error.strerror}); name a file with a JSON schema."
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{answer.form} is no JSON ({error}); name a file with a JSON schema.") from None
+        raise PromptError(f"The form {answer.form} is no JSON ({error}); name a file with a JSON schema.") from None
     return "json", json.dumps(found, sort_keys=True)
