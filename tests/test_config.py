@@ -117,10 +117,12 @@ separator = "\n###\n"
 normalize = true
 calibration = "content_free"
 temperature = 0.5
+chat = "none"
 label_words = { pos = "good", neg = "bad" }
 
 [space]
 temperatures = [0.05, 1]
+chats = ["turns", "one"]
 templates = ["{{ text }} => {{ label }}"]
 instructions = ["", "Good or bad?"]
 label_words = { pos = ["great", "fine"], neg = ["poor"] }
