@@ -350,7 +350,7 @@ def test_vectors_stand_in_the_templated_text(
     model = made[name, "bytes"]
     soft = replace(PROMPT, chat=chat, soft=SoftPart(np.zeros((2, 4), np.float32), position))
     fields = {"text": "  A film"}
-    [encoding] = model.encode_shown([soft.render(fields)], 2)
+    [encoding] = model.encode_shown([replace(soft.render(fields), answers=())], 2)
     at = encoding.context.index(-1)
     assert encoding.context[at : at + 2] == (-1, -2)
     before, behind = (
@@ -491,7 +491,7 @@ def test_a_step_of_lora_on_a_chat_lowers_its_loss(small: LanguageModel, examples
     losses = []
     for _ in range(4):
         loss = lesson.judged(lesson.log_likelihoods(pupil.model, range(len(examples))), range(len(examples))).mean()
-        losses.append(float(loss))
+        losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -621,7 +621,7 @@ def test_the_program_of_the_card_makes_the_same_ids(
     prompt = replace(PROMPT, chat=chat)
     model = chatting(template)
     lines = program_of(prompt, "made", tmp_path / "w").splitlines()
-    code = "\n".join(line for line in lines if "import" not in line and "from_pretrained" not in line)
+    code = "\n".join(line for line in lines if "transformers" not in line and "from_pretrained" not in line)
     names: dict[str, Any] = {"tokenizer": model.tokenizer}
     exec(code.replace("'...'", repr(FIELDS["text"])), names)
     [encoding] = model.encode_shown([replace(prompt.render(FIELDS), answers=())], 0)

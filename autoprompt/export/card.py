@@ -104,9 +104,10 @@ def _conversation(prompt: Prompt) -> list[str]:
     lines.append(f'messages[-1]["content"] = messages[-1]["content"]{fields}')
     if turns[0][0] == "system":
         lines += [
+            "from jinja2 import TemplateError",
             "try:  # a template without a role for the system raises, or leaves it out",
             '    shown = messages[0]["content"].strip() in tokenizer.apply_chat_template(messages[:2], tokenize=False)',
-            "except Exception:",
+            "except TemplateError:",
             "    shown = False",
             "if not shown:",
             '    said = messages.pop(0)["content"]',
