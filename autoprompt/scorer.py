@@ -80,8 +80,8 @@ class Scorer:
         other: Checked | None = None,
     ) -> None:
         self.model = model
-        self.metric = metric
         self.engine = Engine(model, batch_tokens, memory=memory, other=other)
+        self.metric = metric.with_engine(self.engine)
         self.truncated: set[object] = set()  # inputs that had to be shortened, by their fields
         self._known: dict[str, dict[_Key, tuple[Floats, int]]] = {}  # by fingerprint: likelihoods, and tokens
         self._wrote: dict[str, dict[_Key, Wrote]] = {}

@@ -28,6 +28,7 @@ BROAD = {
     ("execution/harness.py", "_run"): ["a program may raise anything, also the wish to exit"],
     ("execution/harness.py", "_shown"): ["the program's own exception may raise anything when it is shown"],
     ("metrics/base.py", "_returned"): ["a user's metric may raise anything"],
+    ("metrics/inner.py", "load_inner"): ["a user's file may raise anything"],
     ("metrics/child.py", "_loaded"): ["a user's file may raise anything when it is loaded"],
     ("metrics/child.py", "_answer"): ["a user's metric may raise anything"],
     ("metrics/child.py", "_told"): ["a user's object may raise anything when it is shown"],

@@ -125,6 +125,7 @@ def test_a_pickled_adapter_is_refused(llama_folder: Path, tmp_path: Path) -> Non
 
 # what runs or unpickles: file -> the calls that are right there
 CALLS = {
+    "metrics/inner.py": {"compile", "exec"},  # the same where it judges with the model, which is in this process
     "metrics/child.py": {"compile", "exec"},  # the user's own metric file, in a process of its own
     "execution/harness.py": {"compile"},  # a program that a model wrote, behind walls
 }

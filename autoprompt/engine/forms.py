@@ -125,8 +125,7 @@ class Vocabulary:
     def _tokenizer(self) -> Any:
         library = forms_library()
         _ = self.later, self.first  # all strings
-        made: LLTokenizer = library.LLTokenizer(library.TokenizerWrapper(_Strings(list(self._strings))))
-        return made
+        return library.LLTokenizer(library.TokenizerWrapper(_Strings(list(self._strings))))
 
 
 class Guide:

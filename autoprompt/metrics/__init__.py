@@ -19,6 +19,7 @@ function that gives one number an example where examples are few: `@metric(proxy
 
 A metric that is loaded by such a name runs in a process of its own (`process`, `child`), within a
 time limit: what it raises, prints or breaks there becomes a `MetricError`, and the run goes on.
+One that asks for `engine`, to judge with the task's model, runs beside that model.
 """
 
 from autoprompt.metrics.base import Metric, Outcome, metric

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from autoprompt.errors import MetricError, nearest
@@ -26,7 +26,8 @@ class Metric:
 
     stand_in: a function that gives one number an example, larger is better, for a metric that has none itself.
     arguments: what the function asks for. worst: the end of the metric's values that no answers go beyond, where
-    it has one. also: metrics that are reported beside this one, and never chosen by.
+    it has one. also: metrics that are reported beside this one, and never chosen by. engine: what a function that asks
+    for it judges with; a scorer gives its own.
     """
 
     name: str
@@ -36,6 +37,15 @@ class Metric:
     arguments: tuple[str, ...] = ()
     worst: float | None = None
     also: tuple[Metric, ...] = ()
+    engine: Any = field(default=None, repr=False, compare=False)
+
+    def with_engine(self, engine: Any) -> Metric:
+        """The same with an engine, where the function asks for one and has none yet: a tuned model does not judge
+        itself."""
+        also = tuple(one.with_engine(engine) for one in self.also)
+        if "engine" in self.arguments and self.engine is None:
+            return replace(self, engine=engine, also=also)
+        return replace(self, also=also) if also else self
 
     def __call__(self, outcome: Outcome) -> float:
         """One number for all examples. Raises MetricError when the function breaks its contract."""
@@ -101,7 +111,7 @@ class Metric:
 
     def _returned(self, function: Callable[..., Any], outcome: Outcome) -> Returned:
         try:
-            return called(function, outcome)
+            return called(function, outcome, self.engine)
         except MetricError:  # it has found the words itself
             raise
         except Exception as error:  # a user's function may raise anything; it is named, not hidden

@@ -88,6 +88,13 @@ class Worker:
                 self._remember(outcome, proxy, found)
             return [self._known[id(outcome), proxy][1] for outcome in outcomes]
 
+    def close(self) -> None:
+        """End the process; the next call starts another."""
+        with self._lock:
+            if self._process is not None:
+                self._process.end()
+                self._process = None
+
     def _knows(self, outcome: Outcome, proxy: bool) -> bool:
         known = self._known.get((id(outcome), proxy))
         return known is not None and known[0]() is outcome

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from autoprompt.errors import MetricError, nearest
 from autoprompt.metrics import builtin
 from autoprompt.metrics.base import Metric, Outcome
+from autoprompt.metrics.inner import load_inner
 from autoprompt.metrics.programs import pass_at_k, samples_wanted
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def load_metric(
         found = _evaluated(name, folder, seconds, key, maximize)
     else:
         found = _from_file(name, folder, seconds) if ".py:" in name else _entry_point(name, seconds)
-    if "rows" not in found.arguments:  # whose columns are not known here
+    if not {"rows", "engine"} & set(found.arguments):  # of which nothing is known here
         _try(found, tuple(labels) or _SAMPLE)
     return found
 
@@ -74,6 +75,9 @@ def _from_file(name: str, folder: Path, seconds: float) -> Metric:
             f"{path} has no metric {attribute!r}; it has {', '.join(names) or 'none'}.{nearest(attribute, names)} "
             "A metric is a function decorated with @autoprompt.metrics.metric."
         )
+    if "engine" in said["arguments"]:  # a model is not handed to another process
+        worker.close()
+        return load_inner(path, source, attribute)
     return _isolated(worker, said)
 
 

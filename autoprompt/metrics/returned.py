@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ARGUMENTS", "FEEDBACK", "Judged", "Returned", "called", "judged"]
 
-ARGUMENTS = ("targets", "predictions", "probabilities", "labels", "references", "rows", "answers")
+ARGUMENTS = ("targets", "predictions", "probabilities", "labels", "references", "rows", "answers", "engine")
 FEEDBACK = 2000  # characters kept of the feedback on one example
 _KEYS = ("value", "feedback")
 
@@ -45,8 +45,11 @@ class Judged:
     feedback: tuple[str, ...] | None = None
 
 
-def called(function: Callable[..., Any], outcome: Outcome) -> Returned:
-    """What a function returns for an outcome, given the arguments that it names. Raises what it raises."""
+def called(function: Callable[..., Any], outcome: Outcome, engine: Any = None) -> Returned:
+    """What a function returns for an outcome, given the arguments that it names. Raises what it raises.
+
+    engine: of the task's model, for a metric that judges with it.
+    """
     given: dict[str, Callable[[], Any]] = {
         "targets": lambda: list(outcome.targets),
         "predictions": lambda: outcome.predictions,
@@ -54,6 +57,7 @@ def called(function: Callable[..., Any], outcome: Outcome) -> Returned:
         "labels": lambda: list(outcome.labels),
         "references": lambda: outcome.accepted,
         "rows": lambda: [dict(row) for row in outcome.rows] or [{} for _ in outcome.targets],
+        "engine": lambda: engine,
         "answers": lambda: outcome.predictions if outcome.answers is None else list(outcome.answers),
     }
     found = function(**{name: given[name]() for name in inspect.signature(function).parameters})

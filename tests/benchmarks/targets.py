@@ -202,7 +202,7 @@ def measured(kind: Kind, data: Path, model: str, quick: bool) -> Row:
     row: Row = {"task": kind.task, "data": kind.files[0].partition("/")[0], "metric": kind.metric}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        examples = _examples(kind, data, 60 if quick else 900)
+        examples = _examples(kind, data, 40 if quick else 900, 10 if quick else 10**6)
         (folder / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in examples), encoding="utf-8")
         space = _space(kind, folder, examples, str(encoder_folder()) if kind.encoder else model, quick)
         result = run(space).values
@@ -224,8 +224,8 @@ def measured(kind: Kind, data: Path, model: str, quick: bool) -> Row:
     }
 
 
-def _examples(kind: Kind, data: Path, most: int) -> list[Row]:
-    """At most so many rows, of classes as many of each as there can be."""
+def _examples(kind: Kind, data: Path, most: int, classes: int) -> list[Row]:
+    """At most so many rows, of at most so many classes as many of each as there can be."""
     read = [
         row for name in kind.files for line in _lines(data / f"{name}.jsonl") if (row := kind.rows(json.loads(line)))
     ]
@@ -235,8 +235,9 @@ def _examples(kind: Kind, data: Path, most: int) -> list[Row]:
     by_label: dict[str, list[Row]] = {}
     for row in read:
         by_label.setdefault(row["label"], []).append(row)
-    each = max(6, most // len(by_label))
-    return [row for rows in by_label.values() for row in rows[:each]]
+    kept = list(by_label.values())[:classes]
+    each = max(6, most // len(kept))
+    return [row for rows in kept for row in rows[:each]]
 
 
 def _lines(path: Path) -> Iterator[str]:
