@@ -17,6 +17,7 @@ from autoprompt.execution import require_containment, run_programs
 from autoprompt.metrics import Outcome, load_metric
 from autoprompt.metrics.programs import program_with_tests
 from autoprompt.predict import predict
+from autoprompt.results import read_journal
 from autoprompt.run import run
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
@@ -147,4 +148,5 @@ def test_an_example_runs_from_search_to_prediction(name: str, encoder_folder: Pa
     assert found.value == result.values[part]["test"]
     assert len(found.rows) == result.values["data"]["sizes"]["test"]
     assert not any(states.get("fail") for states in result.values["trials"].values())
-    assert result.values["tuned"] is not None
+    told = [e["dev"] for e in read_journal(result.folder / "events.jsonl") if e["event"] == "EpochFinished"]
+    assert told == result.values["tuned"]["dev_by_epoch"][1:]  # in the metric's own direction
