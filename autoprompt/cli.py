@@ -1,5 +1,6 @@
 """The verbs of the command line.
 
+    autoprompt init DATA         look at a data file and write a space file for it
     autoprompt check FILE        read a space file and its data; say all that is wrong
     autoprompt doctor FILE       what may spoil a search: in data, metric, model and prompt
     autoprompt plan FILE         what a run would take: time by stage, trials, memory, disk
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="autoprompt", description="Finds the best prompt for a language model by itself."
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _add_init(verbs.add_parser("init", help="look at a data file and write a space file for it"))
     check = verbs.add_parser("check", help="read a space file and its data; say all that is wrong")
     check.add_argument("file", type=Path, help="a space file (TOML)")
     check.set_defaults(verb=_check)
@@ -106,6 +108,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="rows with inputs and answers (.jsonl, .json, .csv, .tsv, .parquet)")
+    parser.add_argument("--label", metavar="COLUMN", help="the column of the answers")
+    parser.add_argument("--fields", nargs="+", metavar="COLUMN", default=[], help="the columns that a prompt shows")
+    kinds = ("label", "labels", "option", "number", "text", "program")
+    parser.add_argument("--target", choices=kinds, help="what an answer is")
+    parser.add_argument("--metric", help="by which prompts are judged")
+    parser.add_argument("--model", default="builtin", help="a folder or a hub name")
+    parser.add_argument("--name", help="name of the run")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the space file; by itself NAME.toml in this folder")
+    parser.add_argument("--force", action="store_true", help="overwrite the space file")
+    parser.add_argument("--yes", action="store_true", help="ask nothing and take what is guessed")
+    parser.set_defaults(verb=_init)
+
+
 def _add_budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hours", type=float, help="end after so many hours, earlier parts of the run included")
     parser.add_argument("--until", metavar="HH:MM", help='end at this time, or at a date ("2026-11-26 07:00")')
@@ -121,6 +138,18 @@ def _changes(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     found = {"budget": budget, "study": study}
     kept = {section: {k: v for k, v in keys.items() if v is not None} for section, keys in found.items()}
     return {section: keys for section, keys in kept.items() if keys}
+
+
+def _init(options: argparse.Namespace) -> int:
+    from autoprompt.init import Told, begin
+
+    told = Told(
+        options.label, tuple(options.fields), options.target, options.metric, options.model, options.name,
+        options.out, options.force,
+    )  # fmt: skip
+    asks = sys.stdin.isatty() and sys.stdout.isatty() and not options.yes
+    print(begin(options.file, told, input if asks else None))
+    return 0
 
 
 def _check(options: argparse.Namespace) -> int:

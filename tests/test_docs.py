@@ -48,7 +48,7 @@ def test_the_programs_in_docstrings_run(name: str) -> None:
 
 def test_every_verb_and_every_option_is_in_the_readme_or_the_help() -> None:
     help_text = cli._parser().format_help()
-    for verb in ("check", "doctor", "plan", "run", "worker", "proxy", "status", "predict", "report"):
+    for verb in ("init", "check", "doctor", "plan", "run", "worker", "proxy", "status", "predict", "report"):
         assert verb in help_text
         assert f"autoprompt {verb}" in README
 

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "autoprompt"
 
 FLOORS = {
     11: {"cli"},
-    10: {"run", "checkup", "preview", "worker", "predict", "check", "notify"},
+    10: {"run", "checkup", "preview", "worker", "predict", "check", "notify", "init"},
     9: {"stages"},
     8: {"crew", "explain", "setting", "plan"},
     7: {"study", "config", "doctor", "finetune"},

@@ -163,7 +163,9 @@ def _train(
         return sign * score.value, -score.loss
 
     def tell(event: events.Event) -> None:
-        job.tell(replace(event, start=name) if isinstance(event, events.EpochFinished) else event)
+        if isinstance(event, events.EpochFinished):
+            event = replace(event, start=name, dev=None if event.dev is None else sign * event.dev)
+        job.tell(event)
 
     found = finetune(
         scorer.model, start, examples, evaluate, options, job.config.seed, tell, others=others,
