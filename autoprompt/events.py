@@ -145,7 +145,8 @@ class TrialFinished(Event):
 
     branch: which part of the search made it; operator and parents (numbers of trials): how, and of
     what. dropped: a race ended for it after `examples`. gain: mean advantage over the baseline in
-    bounded margins, on those examples. size: rendered tokens, where they are an objective.
+    bounded margins, on those examples. size: rendered tokens, where they are an objective. params: what of the space
+    it was made of, each part's number among its candidates; of prompts that the space does not have, nothing.
     """
 
     number: int
@@ -163,6 +164,7 @@ class TrialFinished(Event):
     parents: tuple[int, ...] = ()
     gain: float = 0.0
     size: float = 0.0
+    params: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

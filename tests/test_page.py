@@ -414,7 +414,20 @@ def test_a_run_that_goes_on_says_so_and_shows_the_best_so_far(show: Callable[...
 
 
 def test_an_older_journal_without_the_new_fields_has_a_page() -> None:
-    new = {"branch", "dropped", "operator", "parents", "gain", "size", "estimate", "evidence", "certain", "start", "up"}
+    new = {
+        "branch",
+        "dropped",
+        "operator",
+        "parents",
+        "gain",
+        "size",
+        "params",
+        "estimate",
+        "evidence",
+        "certain",
+        "start",
+        "up",
+    }
     old = {
         "RunStarted",
         "TrialFinished",
@@ -699,6 +712,19 @@ def test_what_explains_all_has_a_share_of_one_and_what_explains_nothing_of_none(
     assert explained([], []) is None
     # two groups of three, means 2 and 5, within 4 of 17.5 in all, by hand: (13.5 - 1) / (17.5 + 1)
     assert explained([1, 2, 3, 4, 5, 6], list("aaabbb")) == pytest.approx((13.5 - 1) / (17.5 + 1))
+
+
+def test_the_parameters_of_the_space_have_their_shares() -> None:
+    rows = []
+    for record in WHOLE:
+        if record["event"] == "TrialFinished" and record["branch"] == "discrete":
+            level = record["number"] % 2
+            record = {**record, "gain": 0.1 * level, "params": {"template": level, "words.a": record["number"] % 3}}
+        rows.append(record)
+    page = write_page(rows)
+    assert "space: template" in page
+    assert "space: word of a" in page
+    assert page.index("space: template") < page.index("space: word of a")
 
 
 @pytest.mark.parametrize(

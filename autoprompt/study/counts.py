@@ -61,4 +61,5 @@ def event_of(trial: FrozenTrial, text: str) -> TrialFailed | TrialFinished:
         trial.number, attrs["kind"], score["value"], score["margin"], score["examples"], score["tokens"],
         score["seconds"], attrs["fingerprint"], text, attrs["branch"], trial.state == TrialState.PRUNED,
         attrs["operator"], tuple(attrs["parents"]), score["gain"], score["size"],
+        {name: int(value) for name, value in trial.params.items()} if attrs["branch"] == "discrete" else {},
     )  # fmt: skip

@@ -16,6 +16,9 @@ _CHOICES: Mapping[str, Callable[[Record], str]] = {
     "kind: text or vectors": lambda t: str(t["kind"]),
     "generation (made of others or not)": lambda t: "of others" if t.get("parents") else "from the space",
 }
+_NAMES = {"demonstrations": "how many demonstrations", "draw": "which demonstrations", "order": "their order",
+          "selection": "how they are chosen", "answer": "how options are shown", "chat": "turns"}  # fmt: skip
+_SHOWN = 14  # rows of the picture
 
 
 def explained(values: Sequence[float], groups: Sequence[str]) -> float | None:
@@ -62,7 +65,9 @@ def _choices(story: Story) -> tuple[str, str]:
         part = explained(values, [of(t) for t in trials])
         if part is not None:
             rows.append(Row(name, part, note=share(part)))
+    rows += _parameters([t for t in trials if t.get("params")], key)
     rows.sort(key=lambda row: -(row.value or 0.0))
+    rows = rows[:_SHOWN]
     measure = "advantage over your prompt" if by_gain else "score"
     picture = strips(
         "Share of variance explained: " + ", ".join(f"{row.label} {row.note}" for row in rows),
@@ -74,6 +79,18 @@ def _choices(story: Story) -> tuple[str, str]:
         f"How much of the difference between {count(len(trials))} prompts goes with each choice, by itself (omega "
         "squared; choices overlap, so the shares do not add up)."
     )
+
+
+def _parameters(trials: Sequence[Record], key: str) -> list[Row]:
+    """What each parameter of the space explains, among the prompts that have it."""
+    rows = []
+    for name in sorted({str(name) for t in trials for name in t["params"]}):
+        having = [t for t in trials if name in t["params"]]
+        part = explained([t[key] for t in having], [str(t["params"][name]) for t in having])
+        if part is not None:
+            label = f"word of {name.removeprefix('words.')}" if name.startswith("words.") else name
+            rows.append(Row(f"space: {_NAMES.get(label, label)}", part, note=share(part)))
+    return rows
 
 
 def _parts(story: Story) -> str:
