@@ -259,7 +259,7 @@ HEAD = "from autoprompt.metrics import metric\n"
         (
             "@metric\ndef f(targets, predicted): ...",
             r"m\.py raised MetricError: The metric 'f' takes 'predicted'; allowed are targets, predictions, "
-            r"probabilities, labels, references, rows, answers\. Did you mean 'predictions'\?",
+            r"probabilities, labels, references, rows, answers, engine\. Did you mean 'predictions'\?",
         ),
         ("@metric\ndef f(targets, /): ...", "The metric 'f' takes 'targets'; allowed are"),
         ("@metric\ndef f(*targets): return 1.0", "The metric 'f' takes 'targets'; allowed are"),

@@ -24,7 +24,7 @@ SPACES = Path(__file__).parents[1] / "search_spaces"
 README = (SPACES.parent / "README.md").read_text(encoding="utf-8")
 NAMES = sorted(path.stem for path in SPACES.glob("*.toml"))
 NEW = [name for name in NAMES if name != "support"]  # which has tests of its own, and takes minutes
-THOROUGH = ("stars", "quiz")  # with doctor and explanation
+THOROUGH = ("stars",)  # with doctor and explanation
 try:
     CONTAINS = bool(require_containment())
 except ExecutionError:

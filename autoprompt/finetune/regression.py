@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 
 from autoprompt.data import Example
 from autoprompt.engine import Request
@@ -45,6 +44,8 @@ def with_regression(model: LanguageModel, prompt: Prompt, examples: Sequence[Exa
     found = np.unique(gold)
     vectors, biases = described.copy(), np.zeros(len(described))
     if len(found) > 1:
+        from sklearn.linear_model import LogisticRegression  # here: most runs have none, and it is slow to import
+
         fitted = LogisticRegression(C=_STRENGTH, max_iter=_STEPS).fit(rows, gold)
         weights, offsets = fitted.coef_, fitted.intercept_
         if len(found) == 2:  # one row, for the second of them
