@@ -155,6 +155,8 @@ class ByText(ByLabel):
             )
         if self.form is not None and self.form[0] not in ("regex", "json"):
             raise PromptError(f"The form of an answer is {self.form[0]!r}; allowed are regex and json.")
+        if self.form is not None and self.form[0] == "regex":
+            _compiled(self.form[1], "An answer has to match")
         self._expression()
 
     def shown(self, words: Words, fields: Mapping[str, str], label: str) -> str:
@@ -198,10 +200,14 @@ class ByText(ByLabel):
             return None
         if kind != "regex":
             raise PromptError(f"An answer is read as {self.read!r}; an expression stands behind 'regex:'.")
-        try:
-            return re.compile(pattern, re.S)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise PromptError(f"An answer is read by {pattern!r}, which is no regular expression: {error}.") from None
+        return _compiled(pattern, "An answer is read by")
+
+
+def _compiled(pattern: str, what: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern, re.S)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise PromptError(f"{what} {pattern!r}, which is no regular expression: {error}.") from None
 
 
 Answer: TypeAlias = ByLabel | ByOption | ByNumber | ByLikeness | ByText

@@ -135,6 +135,7 @@ def test_several_labels_are_shown_by_their_words() -> None:
         ({"tokens": 0}, "must be at least 1"),
         ({"temperature": float("nan")}, "a finite number, 0 or above"),
         ({"form": ("xml", "")}, "allowed are regex and json"),
+        ({"form": ("regex", "(")}, r"An answer has to match '\(', which is no regular expression"),
     ],
 )
 def test_what_is_no_way_to_answer_is_refused(given: dict[str, object], said: str) -> None:

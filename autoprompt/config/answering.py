@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,10 @@ def _unfit(data: DataSection, prompt: PromptSection, answer: AnswerSection) -> l
         problems.append(f"answer.scale is {answer.scale}; the first number must be below the second.")
     if answer.pattern is not None and answer.form is not None:
         problems.append("answer.pattern and answer.form are both given; give one or the other.")
+    if (answer.pattern is not None or answer.form is not None) and find_spec("llguidance") is None:
+        problems.append(
+            "answer.pattern and answer.form need the package llguidance: pip install 'autoprompt-search[forms]'."
+        )
     if answer.samples > 1 and answer.temperature == 0:
         problems.append(
             f"answer.samples is {answer.samples} and answer.temperature 0, at which all samples are the same; "
