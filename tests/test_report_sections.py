@@ -120,7 +120,7 @@ def test_the_ledger_and_the_calibration_error_are_told() -> None:
         ["right", "155", "73.8 %"], ["wrong", "54", "25.7 %"], ["unparseable", "0", "0.0 %"],
         ["truncated", "2", "1.0 %"], ["too long", "1", "0.5 %"],
     ]  # fmt: skip
-    assert "Truncated inputs are counted among the other answers as well." in found
+    assert "Truncated inputs and answers are counted among the others as well." in found
     assert "your prompt 0.180, winner 0.070." in found
 
 

@@ -66,7 +66,7 @@ def _answers(detail: Record) -> str:
     return section(
         "The winner's answers",
         table(("answer", "examples", "share"), rows),
-        "Truncated inputs are counted among the other answers as well." if ledger.get("truncated") else "",
+        "Truncated inputs and answers are counted among the others as well." if ledger.get("truncated") else "",
         f"Expected calibration error (how far stated probabilities are from what is right): {errors}."
         if errors
         else "",

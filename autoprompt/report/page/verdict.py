@@ -199,6 +199,6 @@ def _answers(story: Story) -> str:
         "answers",
         "The winner's answers",
         table(("answer", "examples", "share", ""), rows, "Ledger of answers on the locked test"),
-        note("Truncated inputs are counted among the other answers as well." if ledger.get("truncated") else ""),
+        note("Truncated inputs and answers are counted among the others as well." if ledger.get("truncated") else ""),
         note(said + ".") if errors else "",
     )
