@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autoprompt.errors import AutopromptError, ResultsError
+from autoprompt.errors import AutopromptError
 
 __all__ = ["main"]
 
@@ -275,10 +275,6 @@ def _report(options: argparse.Namespace) -> int:
     from autoprompt.report import write_comparison, write_page, write_report, write_table
     from autoprompt.results import read_journal, write_text
 
-    if options.html is not None and options.html.is_dir():
-        raise ResultsError(
-            f"{options.html} is a folder. Give a file for the page, such as {options.html / 'page.html'}."
-        )
     runs = {str(folder): read_journal(folder / "events.jsonl") for folder in options.folders}
     first = next(iter(runs.values()))
     if options.html is None:

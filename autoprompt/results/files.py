@@ -58,7 +58,8 @@ def refused(error: Exception, place: Path, verb: str = "written") -> str | None:
     if not reason:
         return None
     remedy = _REMEDIES.get(number or 0, "Mend that")
-    what = f"{file or place} cannot be {verb} ({reason})."
+    name = re.sub(r"\.\d+\.part$", "", str(file or place))  # the file that was to be, not its beginning
+    what = f"{name} cannot be {verb} ({reason})."
     return f"{what} {remedy} and run the same command again; finished trials are kept."
 
 
