@@ -18,6 +18,7 @@ from autoprompt.models import Family, LanguageModel
 from autoprompt.prompt import Prompt, Rendered
 
 __all__ = [
+    "LESSONS",
     "Lesson",
     "LikenessLesson",
     "NumberLesson",
@@ -255,7 +256,7 @@ class TextLesson(Lesson):
         return -scores[:, 0]
 
 
-_BY_KIND: dict[str, type[Lesson]] = {
+LESSONS: Mapping[str, type[Lesson]] = {  # by the kind of a prompt's answer
     "label": Lesson,
     "option": OptionLesson,
     "number": NumberLesson,
@@ -268,7 +269,7 @@ def lesson_of(
     model: LanguageModel, prompt: Prompt, examples: Sequence[Example], vectors: Tensor | None = None
 ) -> Lesson:
     """What a prompt has to learn by the way it is answered; the arguments and errors of `Lesson.of`."""
-    return _BY_KIND[prompt.answer.kind].of(model, prompt, examples, vectors)
+    return LESSONS[prompt.answer.kind].of(model, prompt, examples, vectors)
 
 
 def _read(

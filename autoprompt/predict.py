@@ -87,8 +87,8 @@ def _examples(file: Path, about: Exported, prompt: Prompt) -> tuple[list[Example
     stands = prompt.labels[0] if prompt.answer.kind in ("label", "option") else "0" if about.target == "number" else ""
     if about.target == "option":
         return [replace(example, label=stands) for example in read_inputs(file, reading)], False
-    fields = [(place, fields_of(place, row, about.fields)) for place, row in rows]
-    return [Example(number, shown, stands) for number, (_, shown) in enumerate(fields)], False
+    shown = [fields_of(place, row, about.fields) for place, row in rows]
+    return [Example(number, fields, stands) for number, fields in enumerate(shown)], False
 
 
 def _example(number: int, place: str, row: Any, about: Exported, labels: tuple[str, ...]) -> Example:

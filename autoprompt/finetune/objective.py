@@ -16,7 +16,7 @@ from autoprompt.errors import ModelError
 from autoprompt.finetune.course import Reading
 from autoprompt.finetune.options import FinetuneOptions, Target
 from autoprompt.finetune.weights import Pupil
-from autoprompt.lesson import Lesson, LikenessLesson, NumberLesson, OptionLesson, TextLesson, micro_batches
+from autoprompt.lesson import LESSONS, Lesson, micro_batches
 from autoprompt.prompt import Prompt
 from autoprompt.soft import seed_of
 
@@ -24,13 +24,6 @@ __all__ = ["Backward", "Call", "Objective", "Part", "Step"]
 
 Call = Callable[[Any], Tensor]  # the objective itself, as it is wrapped for autocast or several processes
 Backward = Callable[[Tensor], None]
-_LESSONS: Mapping[Target, type[Lesson]] = {
-    "labels": Lesson,
-    "option": OptionLesson,
-    "number": NumberLesson,
-    "likeness": LikenessLesson,
-    "text": TextLesson,
-}
 
 
 @dataclass(frozen=True)
@@ -86,7 +79,9 @@ class Objective(torch.nn.Module):
         """
         _require_fitting(pupil, len(prompts), target, options)
         lessons = [
-            _LESSONS[target].of(pupil.model, prompt, examples, None if number else pupil.vectors)
+            LESSONS["label" if target == "labels" else target].of(
+                pupil.model, prompt, examples, None if number else pupil.vectors
+            )
             for number, prompt in enumerate(prompts)
         ]
         if options.gradient_checkpointing:

@@ -7,9 +7,9 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprompt.metrics import Metric, Outcome
+from autoprompt.metrics import Outcome
 
-__all__ = ["UNPARSEABLE", "answers", "is_labelled", "known_labels", "probability_of", "worths"]
+__all__ = ["UNPARSEABLE", "answers", "is_labelled", "known_labels", "probability_of"]
 
 UNPARSEABLE = ""
 
@@ -17,11 +17,6 @@ UNPARSEABLE = ""
 def is_labelled(outcome: Outcome) -> bool:
     """Whether the answers are labels, and not texts or numbers."""
     return outcome.answers is None
-
-
-def worths(metric: Metric, outcome: Outcome) -> NDArray[np.float64]:
-    """What each answer is worth (N,), greater is better, where answers are no labels."""
-    return metric.proxy(outcome)
 
 
 def known_labels(*outcomes: Outcome) -> frozenset[str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from autoprompt import events
 from autoprompt.metrics import Metric, Outcome
-from autoprompt.verdict.answers import UNPARSEABLE, answers, is_labelled, known_labels, probability_of, worths
+from autoprompt.verdict.answers import UNPARSEABLE, answers, is_labelled, known_labels, probability_of
 from autoprompt.verdict.exact import exact_p
 from autoprompt.verdict.paired import paired_interval
 from autoprompt.verdict.power import detectable
@@ -105,7 +105,7 @@ def _classes(targets: tuple[str, ...], before: list[str], after: list[str]) -> d
 def _right(metric: Metric, winner: Outcome, said: list[str]) -> NDArray[np.bool_]:
     """Which answers are right (N,)."""
     same: NDArray[np.bool_] = np.array([a == target for a, target in zip(said, winner.targets, strict=True)])
-    return same if is_labelled(winner) else same | (worths(metric, winner) >= 1 - 1e-9)
+    return same if is_labelled(winner) else same | (metric.proxy(winner) >= 1 - 1e-9)
 
 
 def _ledger(right: NDArray[np.bool_], said: list[str], truncated: Collection[int], left_out: int) -> dict[str, int]:

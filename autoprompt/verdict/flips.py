@@ -8,7 +8,7 @@ from typing import Any
 from autoprompt import events
 from autoprompt.data import Example
 from autoprompt.metrics import Metric, Outcome
-from autoprompt.verdict.answers import answers, is_labelled, known_labels, probability_of, worths
+from autoprompt.verdict.answers import answers, is_labelled, known_labels, probability_of
 
 __all__ = ["flips"]
 
@@ -32,7 +32,7 @@ def flips(
         shifts = probability_of(winner, targets) - probability_of(baseline, targets)
         turns = [_turn(old, new, target) for old, new, target in zip(before, after, targets, strict=True)]
     else:
-        shifts = worths(metric, winner) - worths(metric, baseline)
+        shifts = metric.proxy(winner) - metric.proxy(baseline)
         turns = ["gained" if shift > 0 else "lost" if shift < 0 else "other" for shift in shifts.tolist()]
     apart = [at for at in range(len(targets)) if before[at] != after[at]]
     apart.sort(key=lambda at: (turns[at] == "other", -abs(float(shifts[at])), examples[at].number))
