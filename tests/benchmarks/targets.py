@@ -1,9 +1,9 @@
 """Every kind of task from data to export, on public data: baseline, winner and tuned model in one table.
 
 Each task is cut to a few hundred examples, searched, judged on its locked test, fine-tuned and exported by `run`, as
-a space file would be. Sentence encoders do what they can do (classes, options, how alike two texts are); what has to
-be written is written by the embedded model, which is far too small for it: its figures show that the way is open,
-not what a real model reaches on it (give one with --model).
+a space file would be. A sentence encoder does what it can do (classes, options, how alike two texts are); what has to
+be written is written by a chat model, in its own template: SmolLM2-135M-Instruct, or --model. With --quick the embedded
+model writes, which is far too small for it: those figures only show that the way is open.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from record import bar, write_record
-from tasks import DATA, SEED, encoder_folder
+from tasks import DATA, SEED, chat_folder, encoder_folder
+from wordings import WORDINGS
 
 from autoprompt.predict import predict
 from autoprompt.run import run
@@ -36,9 +37,8 @@ _OPTION = re.compile(r"^- ?(?:\(([A-Z])\) ?)?(.*)$")
 class Kind:
     """A row of the table.
 
-    files: of the data, those after the first are only read where it has too few rows. rows: what makes a space's row
-    of one of the data's, or None to leave it out. space: the rest of the space file. encoder: whether a sentence
-    encoder answers.
+    files: of the data. rows: what makes a space's row of one of the data's, or None to leave it out. space: the rest
+    of the space file. encoder: whether a sentence encoder answers. most: examples.
     """
 
     task: str
@@ -47,7 +47,7 @@ class Kind:
     rows: Callable[[Row], Row | None]
     space: Mapping[str, Any]
     encoder: bool = False
-    most: int = 10**6
+    most: int = 200
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -93,25 +93,36 @@ def _function(row: Row) -> Row:
     }  # fmt: skip
 
 
-def _classes(labels: Sequence[str]) -> dict[str, Any]:
-    words = {label: re.sub(r"[_\W]+", " ", label).strip() for label in labels}
-    return {
-        "prompt": {"template": "{{ text }} {{ label }}", "label_words": words},
-        "space": {"templates": ["This is about: {{ text }} {{ label }}", "query: {{ text }} {{ label }}"]},
+def _classes(data: str, labels: Sequence[str]) -> dict[str, Any]:
+    """The labels' own names, or descriptions where this project has written some, each with its rivals."""
+    found = WORDINGS.get(data)
+    if found is None:
+        words = {label: re.sub(r"[_\W]+", " ", label).strip() for label in labels}
+        rest = {"templates": ["This is about: {{ text }} {{ label }}", "query: {{ text }} {{ label }}"]}
+        return {"prompt": {"template": "{{ text }} {{ label }}", "label_words": words}, "space": rest}
+    prompt = {
+        "template": found.templates[0],
+        "instruction": found.instructions[0],
+        "label_words": {label: found.words[label][0] for label in labels},
     }
+    space = {
+        "templates": list(found.templates),
+        "instructions": list(found.instructions),
+        "label_words": {label: list(found.words[label]) for label in labels},
+    }
+    return {"prompt": prompt, "space": space}
 
 
-_WRITE = {"doctor": {"checks": False, "baselines": True}}
 KINDS = (
-    Kind("classification", "accuracy", ("agnews/train",), _labelled, {}, encoder=True),
-    Kind("classification", "macro_f1", ("trec/train",), _labelled, {}, encoder=True),
-    Kind("many labels (77)", "accuracy", ("banking77/train",), _labelled, {}, encoder=True),
-    Kind("many labels, out of scope", "macro_f1", ("clinc150/train", "clinc150/oos_test"), _labelled, {}, encoder=True),
+    Kind("classification", "accuracy", ("agnews/train",), _labelled, {}, encoder=True, most=900),
+    Kind("classification", "macro_f1", ("trec/train",), _labelled, {}, encoder=True, most=900),
+    Kind("many labels (77)", "accuracy", ("banking77/train",), _labelled, {}, encoder=True, most=900),
+    Kind("many labels, out of scope", "macro_f1", ("clinc150/train", "clinc150/oos_test"), _labelled, {}, encoder=True, most=900),
     Kind(
         "multiple choice", "accuracy", ("flan_cot/ecqa",), _optional,
         {"prompt": {"template": "{{ question }} {{ label }}\n{{ options }}"}, "answer": {"style": ["texts"]},
          "space": {"templates": ["{{ question }} {{ label }}{# {{ options }} #}"]}},
-        encoder=True, data={"target": "option", "options": "options", "fields": ["question"], "label": "answer"},
+        encoder=True, most=900, data={"target": "option", "options": "options", "fields": ["question"], "label": "answer"},
     ),
     Kind(
         "multiple choice", "accuracy", ("flan_cot/qasc",), _optional,
@@ -125,7 +136,7 @@ KINDS = (
         {"prompt": {"template": "{{ one }} {{ label }}"},
          "answer": {"compare": "{{ other }}", "scale": [0.0, 5.0]},
          "space": {"templates": ["This sentence means: {{ one }} {{ label }}", "query: {{ one }} {{ label }}"]}},
-        encoder=True, data={"target": "number", "fields": ["one", "other"], "label": "score"},
+        encoder=True, most=900, data={"target": "number", "fields": ["one", "other"], "label": "score"},
     ),
     Kind(
         "translation", "chrf", ("multi30k_en_de/train",), _written,
@@ -151,7 +162,7 @@ KINDS = (
         "question answering", "token_f1", ("xquad_en/test",), _question,
         {"prompt": {"template": "{{ context }}\nQ: {{ question }}\nA: {{ label }}"},
          "answer": {"tokens": 12, "stop": ["\n"]}, "space": {"instructions": ["Answer from the text."]}},
-        data={"target": "text", "fields": ["context", "question"], "label": "target"},
+        most=120, data={"target": "text", "fields": ["context", "question"], "label": "target"},
     ),
     *(
         Kind(
@@ -181,17 +192,25 @@ KINDS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--model", default="builtin", help="what writes")
+    parser.add_argument("--model", help="what writes")
     parser.add_argument("--only", nargs="+", help="tasks, such as maths; the others stay in --out as they are")
     parser.add_argument("--quick", action="store_true", help="fewer examples and trials: under 5 minutes")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        writer = options.model or (
+            "builtin" if options.quick else str(chat_folder(Path(place) / "SmolLM2-135M-Instruct"))
+        )
+        _measure(options, writer)
+
+
+def _measure(options: argparse.Namespace, writer: str) -> None:
     known = options.only and options.out is not None and options.out.is_file()
     rows: list[Row] = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if known else []
     for kind in KINDS:
         if options.only and kind.task not in options.only:
             continue
-        row = measured(kind, options.data, options.model, options.quick)
+        row = measured(kind, options.data, writer, options.quick)
         rows = [*(one for one in rows if _name(one) != _name(row)), row]
         print(_line(row), flush=True)
         if options.out is not None:  # what is measured is not lost, and the next call joins it
@@ -210,11 +229,12 @@ def measured(kind: Kind, data: Path, model: str, quick: bool) -> Row:
     row: Row = {
         "task": kind.task,
         "data": kind.files[0].replace("/", " ").removesuffix(" train"),
+        "model": "encoder" if kind.encoder else Path(model).name,
         "metric": kind.metric,
     }
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        examples = _examples(kind, data, 40 if quick else 900, 10 if quick else 10**6)
+        examples = _examples(kind, data, 40 if quick else kind.most, 10 if quick else 10**6)
         (folder / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in examples), encoding="utf-8")
         space = _space(kind, folder, examples, str(encoder_folder()) if kind.encoder else model, quick)
         result = run(space).values
@@ -243,7 +263,7 @@ def _examples(kind: Kind, data: Path, most: int, classes: int) -> list[Row]:
     ]
     random.Random(f"{SEED} {kind.files}").shuffle(read)
     if "target" in kind.data:
-        return read[: most if kind.encoder else min(most, 240)]
+        return read[:most]
     by_label: dict[str, list[Row]] = {}
     for row in read:
         by_label.setdefault(row["label"], []).append(row)
@@ -259,7 +279,8 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _space(kind: Kind, folder: Path, examples: Sequence[Row], model: str, quick: bool) -> dict[str, Any]:
     data = {"file": str(folder / "rows.jsonl"), "label": "label", "shares": [0.4, 0.2, 0.4], **kind.data}
-    rest = kind.space if "target" in kind.data else _classes(sorted({row["label"] for row in examples}))
+    labels = sorted({row["label"] for row in examples} if "target" not in kind.data else ())
+    rest = _classes(kind.files[0].partition("/")[0], labels) if labels else kind.space
     return {
         "name": "task",
         "results": str(folder / "results"),
@@ -267,10 +288,10 @@ def _space(kind: Kind, folder: Path, examples: Sequence[Row], model: str, quick:
         "metric": kind.metric,
         "model": model,
         "data": data,
-        "study": {"trials": 6 if quick else 40},
+        "study": {"trials": 6 if quick else 60 if kind.encoder else 24},
         "doctor": False,
         "explain": False,
-        "finetune": {"epochs": 1 if quick else 3, "compare": False},
+        "finetune": {"epochs": 1 if quick else 3 if kind.encoder else 2, "compare": False},
         **rest,
     }
 
@@ -290,7 +311,7 @@ def bars(rows: Sequence[Row]) -> dict[str, Any]:
 def _line(row: Row) -> str:
     tuned = "–" if row["tuned"] is None else f"{row['tuned']:.3f}"
     return (
-        f"| {row['task']} | {row['data']} | {row['metric']} | {row['baseline']:.3f} | {row['winner']:.3f} | {tuned} | "
+        f"| {row['task']} | {row['data']} | {row['model']} | {row['metric']} | {row['baseline']:.3f} | {row['winner']:.3f} | {tuned} | "
         f"{row['seconds']:.0f} s |"
     )
 

