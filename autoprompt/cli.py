@@ -20,10 +20,12 @@ Ctrl-C or SIGTERM. After 2, 130 and 143 the same command goes on from the last f
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +167,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
     check(options.file)
     with Display() as display:
-        from autoprompt.checkup import checkup
+        with _loading():
+            from autoprompt.checkup import checkup
 
         found = checkup(options.file, display)
     counts = {level: sum(finding.level == level for finding in found) for level in ("problem", "warning", "fine")}
@@ -179,7 +182,8 @@ def _plan(options: argparse.Namespace) -> int:
 
     check(options.file, _changes(options))
     with Display() as display:
-        from autoprompt.preview import preview
+        with _loading():
+            from autoprompt.preview import preview
 
         preview(options.file, display, _changes(options))
     return 0
@@ -194,7 +198,8 @@ def _run(options: argparse.Namespace) -> int:
     outcome = "stopped"
     try:
         with Display() as display:
-            from autoprompt.run import run
+            with _loading():
+                from autoprompt.run import run
 
             result = run(options.file, options.name, options.results, display, changes, extend=options.extend)
         outcome = str(result.values["sentence"])
@@ -226,8 +231,9 @@ def _worker(options: argparse.Namespace) -> int:
     from autoprompt.clock import Clock, signals
     from autoprompt.crew import end_with_parent
     from autoprompt.display import Display
-    from autoprompt.worker import work
 
+    with _loading():
+        from autoprompt.worker import work
     clock = Clock()
     if options.tied:
         end_with_parent()
@@ -253,10 +259,11 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from autoprompt.predict import predict
     from autoprompt.results import write_text
     from autoprompt.wording import plain
 
+    with _loading():
+        from autoprompt.predict import predict
     found = predict(
         options.folder, options.file, options.prompt_only, options.device, options.offline or None,
         allow_code_execution=options.allow_code_execution,
@@ -283,6 +290,18 @@ def _report(options: argparse.Namespace) -> int:
         write_text(options.html, write_page(first) if len(runs) == 1 else write_comparison(runs))
         print(f"report: {options.html}")
     return 0
+
+
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+    """What is imported in it is never searched for garbage, which modules do not leave: that would be a fifth of the
+    time that torch and transformers take to be imported, and a part of every later search."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from autoprompt.config import read_metric
 from autoprompt.data import Example, fields_of, labelled_rows, read_inputs, read_rows
 from autoprompt.errors import DataError, ExportError, nearest
 from autoprompt.export import Exported, read_export
 from autoprompt.finetune import load_tuned
-from autoprompt.metrics import Outcome, load_metric
-from autoprompt.metrics.chosen import COST
+from autoprompt.metrics import Outcome, make_metric
 from autoprompt.models import Family, load_model
 from autoprompt.prompt import Prompt
 from autoprompt.scorer import Scorer
@@ -43,10 +43,11 @@ def predict(
 
     prompt_only: leave the fine-tuned weights away. offline: take a hub model from the cache alone.
     allow_code_execution: run the programs that are written, where the metric is "pass@k" and the file has tests. Raises
-    ExportError when the folder is no export, ModelError when its model cannot be loaded, DataError when the
-    file lacks an input column.
+    ExportError when the folder is no export, ModelError when its model cannot be loaded, ConfigError or MetricError
+    when its metric cannot, DataError when the file lacks an input column.
     """
     about, prompt, tuned_prompt = read_export(folder)
+    chosen = read_metric(about.metric, about.judged, f"The metric in {folder / 'autoprompt.json'}")
     tuned = about.use == "tuned" and about.method is not None and not prompt_only
     name = str(folder / "model") if tuned and about.method == "full" else about.model
     model = load_model(name, _family(about.family), device, about.dtype, offline=offline, revision=about.commit)
@@ -57,8 +58,9 @@ def predict(
     if tuned and about.method == "lora":
         model = load_tuned(model, folder / "adapter")
     examples, labelled = _examples(file, about, prompt)
-    name = about.metric if labelled and about.metric != COST else "accuracy"  # which nobody is told without targets
-    metric = load_metric(name, folder, prompt.labels, allow_code_execution=allow_code_execution)
+    metric = make_metric(  # without targets nobody is told what it says
+        chosen if labelled else "accuracy", folder, prompt.labels, allow_code_execution=allow_code_execution
+    )
     [score] = Scorer(model, metric).score([tuned_prompt if tuned else prompt], examples)
     return Predictions(
         [_answer(score.outcome, i) for i in range(len(examples))],

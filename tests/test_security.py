@@ -30,6 +30,7 @@ from autoprompt.errors import ConfigError, ExportError, ModelError, PromptError,
 from autoprompt.export import Exported, export, read_export
 from autoprompt.finetune import load_tuned
 from autoprompt.models import load_model, model_fingerprint
+from autoprompt.predict import predict
 from autoprompt.prompt import Prompt, SoftPart
 from autoprompt.report import write_report
 from autoprompt.results import RunFolder, read_journal
@@ -361,6 +362,22 @@ def test_an_export_does_not_follow_a_link_in_its_place(place: str, tmp_path: Pat
     exported_to(tmp_path / "winner")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["kept.txt"]
     assert not (tmp_path / "winner").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("judged", "problem"),
+    [
+        ({"also": ["/tmp/metrics.py:f"]}, "also is not a key here; allowed are constraints, costs, default"),
+        ({"name": "/tmp/metrics.py:f", "default": 1.0}, "name is not a key here; allowed are"),
+        ({"default": -1.0}, r"metric\.default is -1\.0; it must be at least 0"),
+    ],
+)
+def test_what_an_export_says_of_its_metric_names_no_other(judged: Any, problem: str, tmp_path: Path) -> None:
+    folder = exported_to(tmp_path / "winner")
+    (tmp_path / "rows.jsonl").write_text('{"text": "The match."}\n')
+    rewritten(folder / "autoprompt.json", judged=judged)
+    with pytest.raises(ConfigError, match=rf"The metric in .*autoprompt\.json has 1 problem:\n  - {problem}"):
+        predict(folder, tmp_path / "rows.jsonl")
 
 
 def rewritten(path: Path, **more: Any) -> None:

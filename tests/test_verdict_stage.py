@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from space_file import as_toml
 from autoprompt import cli, events
 from autoprompt.checkup import checkup
 from autoprompt.errors import ConfigError
+from autoprompt.predict import predict
 from autoprompt.prompt import Prompt
 from autoprompt.results import read_journal
 from autoprompt.run import run
@@ -181,3 +183,14 @@ def test_metrics_beside_are_told_at_the_verdict_and_constraints_decide(space: di
     page = (result.folder / "report.html").read_text()
     assert "Other metrics on the locked test" in page
     assert "mcc" in page
+    again = predict(result.folder / "winner", result.folder / "test.jsonl")
+    assert again.value == result.values["winner"]["test"]  # the constraint goes along with the export
+
+
+def test_costs_go_along_with_the_export(space: dict[str, Any]) -> None:
+    labels = list(space["prompt"]["label_words"])
+    metric = {"name": "cost", "costs": {label: {other: 2.5} for label, other in itertools.pairwise(labels)}}
+    result = run({**space, "metric": metric, "doctor": False, "explain": False, "study": {"trials": 2}})
+    again = predict(result.folder / "winner", result.folder / "test.jsonl")
+    assert (again.metric, again.value) == ("cost", result.values["winner"]["test"])
+    assert predict(result.folder / "winner", result.folder / "test.jsonl", prompt_only=True).value == again.value

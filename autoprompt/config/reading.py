@@ -17,9 +17,10 @@ from autoprompt.config.wording import problem
 from autoprompt.data import DataOptions, Frame, Source, Splits, read_splits
 from autoprompt.errors import ConfigError, DataError, nearest
 
-__all__ = ["data_options", "read_config", "read_task", "require_words"]
+__all__ = ["JUDGED", "data_options", "read_config", "read_metric", "read_task", "require_words"]
 
 
+JUDGED = {"constraints", "costs", "default", "worst", "maximize", "key"}  # what of [metric] changes a metric's values
 # sections that a single word turns off: doctor = false
 _SWITCHES = {"doctor": ("checks", "baselines"), "explain": ("why", "shortest", "robustness")}
 
@@ -60,6 +61,22 @@ def read_config(
     if problems:
         raise ConfigError(where, problems)
     return joined
+
+
+def read_metric(name: str, judged: Mapping[str, Any], where: str) -> str | MetricSection:
+    """A metric as [metric] would have it: its name, or a table with some of JUDGED. Raises ConfigError."""
+    if not judged:
+        return name
+    others = sorted(set(judged) - JUDGED)
+    if others:  # a name, or metrics beside it, would be files to run
+        allowed = ", ".join(sorted(JUDGED))
+        raise ConfigError(where, [f"{key} is not a key here; allowed are {allowed}." for key in others])
+    try:
+        return MetricSection.model_validate({"name": name, **judged})
+    except ValidationError as error:
+        kind = MetricSection.__name__
+        found = [{**dict(e), "loc": ("metric", kind, *e["loc"])} for e in error.errors()]
+        raise ConfigError(where, [problem(e, {}) for e in found]) from None
 
 
 def _library_alone(values: dict[str, Any]) -> dict[str, Any]:

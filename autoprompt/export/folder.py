@@ -27,10 +27,10 @@ TUNED = "tuned_prompt"  # the prompt as fine-tuning left it, where it is another
 class Exported:
     """What an exported folder says of itself.
 
-    model, family: what to load. dtype: how its scores were made. metric: its name, or a file beside
-    and its function. fields, label: the columns. use: "tuned" or "prompt", which of the two is the
-    better one on dev. scores: the test scores by part. method: of fine-tuning, or None. target, options, first_option,
-    aside, columns: how rows are read, as `DataOptions` has them.
+    model, family: what to load. dtype: how its scores were made. metric: its name, or a file beside and its function.
+    judged: what else a space file's [metric] says of it, such as costs and constraints. fields, label: the columns.
+    use: "tuned" or "prompt", which of the two is the better one on dev. scores: the test scores by part. method: of
+    fine-tuning, or None. target, options, first_option, aside, columns: how rows are read, as `DataOptions` has them.
     """
 
     model: str
@@ -49,6 +49,7 @@ class Exported:
     first_option: Literal[0, 1] = 0
     aside: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
+    judged: Mapping[str, Any] = field(default_factory=dict)
 
     def reading(self, file: Path, row: Mapping[str, Any]) -> DataOptions:
         """How the rows of a file are read, of which `row` is one: its columns may have the data's names, or ours."""
@@ -158,7 +159,7 @@ def _is_typed(about: Exported) -> bool:
     texts = [about.model, about.family, about.dtype, about.metric, about.label, about.use, about.method or ""]
     texts += [about.model_fingerprint, about.prompt_fingerprint, *about.fields]
     texts += [*about.aside, about.options or "", *about.columns, *about.columns.values()]
-    right = isinstance(about.scores, dict) and about.use in ("prompt", "tuned")
+    right = isinstance(about.scores, dict) and isinstance(about.judged, dict) and about.use in ("prompt", "tuned")
     right = right and about.target in get_args(Target) and about.first_option in (0, 1)
     return right and all(isinstance(text, str) for text in texts)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autoprompt.config import JUDGED
 from autoprompt.export import Exported, export
 from autoprompt.prompt import Prompt
 from autoprompt.stages.job import Job
@@ -28,6 +29,8 @@ def exported(job: Job, winner: Candidate, verdict: Verdict, outcome: Mapping[str
     name = config.metric_name
     in_file = ".py:" in name
     file, _, function = name.rpartition(":")
+    table = config.metric
+    judged = {} if isinstance(table, str) else table.model_dump(include=JUDGED, exclude_defaults=True)
     about = Exported(
         model=config.model.name,
         family=model.family,
@@ -45,6 +48,7 @@ def exported(job: Job, winner: Candidate, verdict: Verdict, outcome: Mapping[str
         first_option=config.data.first_option,
         aside=tuple(config.data.aside),
         columns=dict(config.data.columns),
+        judged=judged,
     )
     export(
         folder.winner, winner.prompt, about, tuned_prompt, folder.tuning if helped else None,

@@ -29,6 +29,7 @@ Kind = Literal["memory", "journal", "postgresql", "grpc"]
 T = TypeVar("T")
 _ALLOWED = "journal:PATH, postgresql://USER@HOST:PORT/DATABASE and grpc://HOST:PORT"
 _SCHEMA = 0x6175746F  # the advisory lock under which the tables are made
+_PROXY = 10  # seconds that a proxy may take to answer first
 _PATIENCE = 120.0  # seconds that a server may be away
 _MESSAGE = 3 << 20  # bytes of a trial; gRPC refuses messages of 4 MB
 _TRIED = -2  # the number of a template that was tried before
@@ -268,11 +269,11 @@ def _grpc(parts: SplitResult, patience: float) -> Store:
     with _experimental():
         storage = _Proxied(host=host, port=port)
     try:
-        storage.wait_server_ready(timeout=10)
+        storage.wait_server_ready(timeout=_PROXY)
     except ConnectionError:
         storage.close()
         raise StudyError(
-            f"The storage {where} does not answer. Is its server running? `autoprompt serve` starts one."
+            f"The storage {where} does not answer. Is its server running? `autoprompt proxy` starts one."
         ) from None
     weakref.finalize(storage, storage._channel.close)
     return Store(storage, "grpc", where, patience=patience)
