@@ -1,8 +1,8 @@
 """autoprompt finds the best prompt for a language model by itself.
 
-The parts, each usable alone: `Space`, `Prompt`, `Scorer`, `search`, `finetune`, `export`; and
-`run`, the whole job. They are loaded when they are first used, so that importing the package, and
-the verbs that need no model, cost nothing.
+The parts, each usable alone: `Space`, `Prompt`, `Scorer`, `search`, `finetune`, `export`; `run`, the
+whole job; and `cross_validate`, a run a fold. They are loaded when they are first used, so that
+importing the package, and the verbs that need no model, cost nothing.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autoprompt.export.folder import export as export
     from autoprompt.finetune import finetune as finetune
+    from autoprompt.folds import cross_validate as cross_validate
     from autoprompt.prompt import Prompt as Prompt
     from autoprompt.run import run as run
     from autoprompt.scorer import Scorer as Scorer
     from autoprompt.space import Space as Space
     from autoprompt.study import search as search
 
-__all__ = ["Prompt", "Scorer", "Space", "export", "finetune", "run", "search"]
+__all__ = ["Prompt", "Scorer", "Space", "cross_validate", "export", "finetune", "run", "search"]
 
 _HOMES = {
     "Prompt": "autoprompt.prompt",
     "Scorer": "autoprompt.scorer",
     "Space": "autoprompt.space",
+    "cross_validate": "autoprompt.folds",
     "export": "autoprompt.export.folder",
     "finetune": "autoprompt.finetune",
     "run": "autoprompt.run",

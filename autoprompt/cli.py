@@ -191,28 +191,36 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from autoprompt.check import check
+    from autoprompt.config import read_config
     from autoprompt.display import Display
 
     changes = _changes(options)
     check(options.file, changes)  # what is wrong is said before torch is loaded
+    data = read_config(options.file, changes=changes).data
     outcome = "stopped"
     try:
         with Display() as display:
             with _loading():
+                from autoprompt.folds import cross_validate, told
                 from autoprompt.run import run
 
-            result = run(options.file, options.name, options.results, display, changes, extend=options.extend)
-        outcome = str(result.values["sentence"])
+            given = (options.file, options.name, options.results, display, changes)
+            all_folds = data.folds is not None and data.fold is None
+            found = cross_validate(*given, extend=options.extend) if all_folds else run(*given, extend=options.extend)
+        outcome = str(found.values["sentence"])
     except AutopromptError as error:
         outcome = str(error)
         raise
     finally:
         _notify(options.file, changes, outcome)
-    print(f"report: {result.folder / 'report.html'}")
-    print(f"winner: {result.folder / 'winner'}")
-    if result.values["stopped"]:
+    if all_folds:
+        print(f"\n{told(found.values)}")
+    print(f"report: {found.folder / 'report.html'}")
+    if not all_folds:
+        print(f"winner: {found.folder / 'winner'}")
+    if found.values["stopped"]:
         return 3
-    return 4 if options.strict and result.values["verdict"] != "improved" else 0
+    return 4 if options.strict and found.values["verdict"] != "improved" else 0
 
 
 def _notify(file: Path, changes: dict[str, dict[str, Any]], outcome: str) -> None:

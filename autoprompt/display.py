@@ -106,8 +106,8 @@ class Display:
         state = self.state
         match event:
             case events.RunStarted():
-                state.name, state.metric, state.maximize = event.name, event.metric, event.maximize
-                state.trials = event.trials
+                # nothing of an earlier run is left, where one follows the other
+                self.state = _State(event.name, event.metric, event.maximize, event.trials)
                 again = " (resumed)" if event.resumed else ""
                 trials = f"{event.trials} trials, " if event.trials < events.UNBOUNDED else ""
                 about = f": metric {event.metric}, {trials}seed {event.seed}"

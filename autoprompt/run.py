@@ -22,7 +22,7 @@ from autoprompt.config import Config, read_task
 from autoprompt.data import Splits
 from autoprompt.energy import Meter, open_meter
 from autoprompt.engine import load_engine
-from autoprompt.errors import ResultsError
+from autoprompt.errors import ConfigError, ResultsError
 from autoprompt.metrics import Metric
 from autoprompt.models import gpu_uuid, model_fingerprint
 from autoprompt.report import write_page, write_report
@@ -103,6 +103,9 @@ def run(
     """
     base = Path.cwd() if isinstance(source, Mapping) else Path(source).parent
     config, splits = read_task(source, base, changes)
+    if config.data.folds is not None and config.data.fold is None:
+        allowed = f"1 to {config.data.folds}; cross_validate runs all of them"
+        raise ConfigError("The run", [f"data.fold is missing: which of the folds is test. Allowed are {allowed}."])
     metric = load_task_metric(config, base, splits.labels)
     with ExitStack() as opened:
         folder = opened.enter_context(RunFolder(Path(results or config.results), name or config.name))

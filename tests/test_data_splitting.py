@@ -126,8 +126,7 @@ def test_data_with_splits_of_their_own_have_no_folds_and_groups(more: dict[str, 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"folds": 5}, r"data\.folds and data\.fold are given together"),
-        ({"fold": 1}, r"data\.folds and data\.fold are given together"),
+        ({"fold": 1}, r"data\.fold is given without data\.folds"),
         ({"folds": 5, "fold": 6}, r"data\.fold is 6; there are 5 folds, counted from 1"),
         ({"folds": 2, "fold": 1}, r"data\.folds is 2; it must be at least 3"),
         ({"folds": 5, "fold": 1, "shares": [0.4, 0.3, 0.3]}, r"data\.folds and data\.shares are both given"),

@@ -102,6 +102,11 @@ def test_a_resumed_run_goes_on_counting_from_where_it_was() -> None:
     assert "64 of 80, 0 dropped early" in panel(again, trial(63, "soft", 0.6))
 
 
+def test_a_run_behind_another_begins_anew() -> None:
+    following = events.RunStarted("next", False, "accuracy", True, 7, 40)
+    assert "0 of 40, 0 dropped early" in panel(START, trial(0, "baseline", 0.5), trial(3, "soft", 0.6), following)
+
+
 def test_markup_in_what_is_told_is_shown_as_it_stands() -> None:
     assert shown(events.TrialFailed(1, "soft", "[bold]x[/] of [1, 2]")) == [
         "trial 1 (soft) failed: [bold]x[/] of [1, 2]"

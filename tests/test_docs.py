@@ -26,7 +26,7 @@ PROGRAMS = {
     "autoprompt.doctor.power",
     "autoprompt.engine.engine", "autoprompt.explain.robustness", "autoprompt.explain.shapley", "autoprompt.export.folder", "autoprompt.finetune",
     "autoprompt.finetune.contrast", "autoprompt.finetune.course", "autoprompt.finetune.seen",
-    "autoprompt.finetune.sheets", "autoprompt.finetune.variants", "autoprompt.libraries.imported",
+    "autoprompt.finetune.sheets", "autoprompt.finetune.variants", "autoprompt.folds", "autoprompt.libraries.imported",
     "autoprompt.libraries.texts",
     "autoprompt.lesson", "autoprompt.metrics.base", "autoprompt.metrics.costs", "autoprompt.metrics.numbers",
     "autoprompt.metrics.programs", "autoprompt.metrics.sets", "autoprompt.models.loading", "autoprompt.models.pieces",

@@ -162,7 +162,7 @@ def test_every_part_of_the_package_resolves(told: Callable[[str], str]) -> None:
         "    print(name, callable(part), part.__name__ == name, part.__module__.startswith('autoprompt.'))\n"
     )
     lines = told(code).splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 8
     assert all(line.endswith(" True True True") for line in lines), lines
 
 

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "autoprompt"
 
 FLOORS = {
-    11: {"cli"},
+    12: {"cli"},
+    11: {"folds"},
     10: {"run", "checkup", "preview", "worker", "predict", "check", "notify", "init"},
     9: {"stages"},
     8: {"crew", "explain", "setting", "plan"},

@@ -67,8 +67,8 @@ def _split_problems(data: DataSection) -> list[str]:
         clash = next((name for name, is_given in others.items() if is_given), None)
         if given is not None and clash is not None:
             problems.append(f"data.{key} and {clash} are both given; give one or the other.")
-    if (data.folds is None) != (data.fold is None):
-        problems.append("data.folds and data.fold are given together: how many there are, and which of them is test.")
+    if data.fold is not None and data.folds is None:
+        problems.append("data.fold is given without data.folds; say how many folds there are.")
     elif data.folds is not None and data.fold is not None and data.fold > data.folds:
         problems.append(f"data.fold is {data.fold}; there are {data.folds} folds, counted from 1.")
     if "cut" in data.model_fields_set and data.longest is None:

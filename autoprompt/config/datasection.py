@@ -50,7 +50,7 @@ class DataSection(BaseModel):
     shares: Annotated[list[Share], Field(min_length=3, max_length=3)] = [0.4, 0.3, 0.3]
     group: Text | None = None  # the column whose values are never parted
     folds: Annotated[int, Field(ge=3, le=1000)] | None = None
-    fold: Count | None = None  # which of them is test
+    fold: Count | None = None  # which of them is test; None: each, a run a fold
     longest: Annotated[int, Field(ge=16)] | None = None  # characters of a text
     cut: Cut = "end"  # where the rest is left away
     quarantine: Annotated[float, Field(ge=0, lt=1)] = 0.05  # of a split that may be left out, as it cannot be scored
