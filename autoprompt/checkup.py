@@ -7,7 +7,7 @@ from pathlib import Path
 from autoprompt import events
 from autoprompt.config import read_task
 from autoprompt.scorer import Scorer
-from autoprompt.setting import data_read, load_task_metric, load_task_model, make_space, study_options
+from autoprompt.setting import load_task_metric, load_task_model, make_space, tell_task
 from autoprompt.stages import diagnosed
 
 __all__ = ["checkup"]
@@ -20,9 +20,7 @@ def checkup(file: Path, listener: events.Listener = events.silent) -> list[event
     """
     config, splits = read_task(file, file.parent, None)
     metric = load_task_metric(config, file.parent, splits.labels)
-    trials = study_options(config).trials
-    listener(events.RunStarted(config.name, False, metric.name, metric.maximize, config.seed, trials))
-    listener(data_read(splits))
+    tell_task(config, splits, metric, listener)
     scorer = Scorer(load_task_model(config, listener), metric, config.model.batch_tokens)
     found = []
     space = make_space(config, file.parent, splits, scorer.model.chat is not None)

@@ -9,7 +9,7 @@ from autoprompt import events
 from autoprompt.config import read_task
 from autoprompt.plan import Plan
 from autoprompt.scorer import Scorer
-from autoprompt.setting import data_read, load_task_metric, load_task_model, make_clock, make_space, study_options
+from autoprompt.setting import load_task_metric, load_task_model, make_clock, make_space, tell_task
 from autoprompt.stages import plan_of
 
 __all__ = ["preview"]
@@ -25,9 +25,7 @@ def preview(
     config, splits = read_task(file, file.parent, changes)
     clock = make_clock(config, 0.0)
     metric = load_task_metric(config, file.parent, splits.labels)
-    trials = study_options(config).trials
-    listener(events.RunStarted(config.name, False, metric.name, metric.maximize, config.seed, trials))
-    listener(data_read(splits))
+    tell_task(config, splits, metric, listener)
     scorer = Scorer(load_task_model(config, listener), metric, config.model.batch_tokens)
     space = make_space(config, file.parent, splits, scorer.model.chat is not None)
     plan = plan_of(config, space, splits, scorer, clock)

@@ -29,14 +29,13 @@ from autoprompt.report import write_page, write_report
 from autoprompt.results import RunFolder, read_journal, spent, write_json, write_text
 from autoprompt.scorer import Scorer
 from autoprompt.setting import (
-    data_read,
     load_task_metric,
     load_task_model,
     load_writer,
     make_clock,
     make_space,
     open_memory,
-    study_options,
+    tell_task,
 )
 from autoprompt.stages import (
     Job,
@@ -117,12 +116,7 @@ def run(
         if folder.result.exists():
             folder.reopen()
         tell = events.Listeners(folder, listener)
-        trials = study_options(config).trials
-        tell(events.RunStarted(folder.name, resumed, metric.name, metric.maximize, config.seed, trials))
-        tell(data_read(splits))
-        _tell_notes(splits, tell)
-        for notice in config.notices:
-            tell(events.Notice(notice))
+        tell_task(config, splits, metric, tell, folder.name, resumed)
         scorer = _scorer(opened, folder.scores, config, metric, tell)
         scorer.engine.check = clock.check
         space = make_space(config, base, splits, scorer.model.chat is not None)
@@ -250,11 +244,6 @@ def _heard(folder: RunFolder) -> set[int]:
     """The trials that the journal knows."""
     ended = ("TrialFinished", "TrialFailed")
     return {event["number"] for event in read_journal(folder.journal) if event["event"] in ended}
-
-
-def _tell_notes(splits: Splits, tell: events.Listener) -> None:
-    for note in splits.notes:
-        tell(events.Notice(note))
 
 
 def _tell_shortened(job: Job) -> None:

@@ -22,7 +22,6 @@ from autoprompt.space import DemonstrationSpace, SoftSpace, Space
 from autoprompt.study import StudyOptions
 
 __all__ = [
-    "data_read",
     "fingerprints",
     "load_task_metric",
     "load_task_model",
@@ -31,6 +30,7 @@ __all__ = [
     "make_space",
     "open_memory",
     "study_options",
+    "tell_task",
 ]
 
 
@@ -176,7 +176,18 @@ def fingerprints(config: Config, splits: Splits) -> dict[str, Any]:
     }
 
 
-def data_read(splits: Splits) -> events.DataRead:
-    """What is told of the data."""
+def tell_task(
+    config: Config,
+    splits: Splits,
+    metric: Metric,
+    tell: events.Listener,
+    name: str | None = None,
+    resumed: bool = False,
+) -> None:
+    """What is told of a run before its model is loaded."""
+    trials = study_options(config).trials
+    tell(events.RunStarted(name or config.name, resumed, metric.name, metric.maximize, config.seed, trials))
     sizes = len(splits.train), len(splits.dev), len(splits.test)
-    return events.DataRead(*sizes, splits.labels, splits.duplicates_removed)
+    tell(events.DataRead(*sizes, splits.labels, splits.duplicates_removed))
+    for notice in (*splits.notes, *config.notices):
+        tell(events.Notice(notice))

@@ -104,6 +104,14 @@ def test_the_tests_of_all_folds_are_all_examples_and_dev_is_the_next(group: str 
         assert len(set.union(*names)) == sum(map(len, names))
 
 
+def test_without_a_fold_the_splits_are_those_of_the_first_and_it_is_told(tmp_path: Path) -> None:
+    rows = grouped([1] * 30)
+    first, named = (read_splits(options_of(tmp_path, rows, folds=5, **more), 3) for more in ({}, {"fold": 1}))
+    assert first.fingerprints == named.fingerprints
+    assert named.notes == ()
+    assert first.notes == ("These are the splits of the first of 5 folds; a run takes one after the other.",)
+
+
 def test_more_folds_than_examples_or_groups_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"folds is 20, and there are only 12 different examples"):
         read_splits(options_of(tmp_path, grouped([4, 4, 4]), folds=20, fold=1), 0)

@@ -150,6 +150,8 @@ def _notes(rows: Sequence[Labelled], options: DataOptions, given: Sequence[str])
     missing = [name for name in SPLITS if name not in given]
     if missing and any(row.split for row in rows):
         notes.append(f"{named(options.file)} has no {' and no '.join(missing)}; split off its training examples.")
+    if options.folds is not None and options.fold is None:
+        notes.append(f"These are the splits of the first of {options.folds} folds; a run takes one after the other.")
     return notes
 
 
