@@ -22,6 +22,8 @@ from autoprompt.metrics.numbers import NUMBERS
 from autoprompt.metrics.sets import SETS
 from autoprompt.metrics.texts import TEXTS
 
+pytestmark = pytest.mark.process
+
 LABELS = ("a", "b", "c")
 
 

@@ -32,6 +32,8 @@ from autoprompt.prompt import Position, Prompt, SoftPart
 from autoprompt.scorer import Scorer
 from autoprompt.space import Space, Stored
 
+pytestmark = pytest.mark.model
+
 NEAR = 1e-5  # the most that a cosine may differ
 WORDS = {
     "sports": "about sport: matches, teams, players",

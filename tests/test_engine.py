@@ -29,6 +29,8 @@ from autoprompt.models import LanguageModel, load_model, model_fingerprint
 from autoprompt.prompt import Position, Prompt, SoftPart
 from autoprompt.scorer import Scorer
 
+pytestmark = pytest.mark.model
+
 FAMILIES = ["llama", "gpt2", "t5", "bert", "roberta"]
 LAW = 1e-4  # the most that a label log-probability may differ, float32
 Floats = NDArray[np.float64]
@@ -711,7 +713,6 @@ def test_a_trained_copy_does_not_remember_what_its_model_scored(loaded: dict[str
 REAL = ["builtin", *(str(path) for path in sorted((Path(__file__).parents[2] / "shared" / "models").glob("*/")))]
 
 
-@pytest.mark.model
 @pytest.mark.parametrize("name", REAL)
 def test_real_weights_score_the_same_packed_and_one_by_one(name: str) -> None:
     model = load_model(name, device="cpu")

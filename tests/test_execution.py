@@ -21,6 +21,8 @@ from autoprompt.execution.containment import tier_here
 from autoprompt.execution.filter import system_call_filter
 from autoprompt.execution.warden import Tier, guarded
 
+pytestmark = pytest.mark.process
+
 try:
     TIERS: tuple[Tier, ...] = tuple(dict.fromkeys((tier_here(), "plain")))
 except ExecutionError:

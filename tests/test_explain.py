@@ -36,6 +36,8 @@ from autoprompt.models import LanguageModel, load_model
 from autoprompt.prompt import Prompt, SoftPart
 from autoprompt.scorer import Score, Scorer
 
+pytestmark = pytest.mark.model
+
 LABELS = {"sports": "sports", "money": "money", "weather": "weather"}
 OWN = Prompt("{{ text }}\nTopic: {{ label }}", LABELS, "Which topic does the text have?")
 NAMING = "Name the topic of the text.\nOptions: sports, money, weather."
@@ -700,7 +702,6 @@ def test_a_finalist_that_cannot_be_scored_is_the_last(
     assert bad == -math.inf
 
 
-@pytest.mark.model
 def test_a_model_that_writes_says_instructions_in_other_words(loaded: dict[str, LanguageModel]) -> None:
     scorer = Scorer(load_model("builtin", device="cpu"), accuracy)
     prompt = replace(OWN, instruction="Which team should answer this customer?")

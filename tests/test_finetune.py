@@ -32,6 +32,8 @@ from autoprompt.models import LanguageModel, load_model
 from autoprompt.prompt import VECTORS_FILE, Position, Prompt, SoftPart
 from autoprompt.scorer import Scorer
 
+pytestmark = pytest.mark.model
+
 module = importlib.import_module("autoprompt.finetune")  # the package's own name `finetune` is the function
 FAMILIES = ["llama", "gpt2", "t5", "bert", "roberta"]
 LAW = 1e-4
@@ -441,7 +443,6 @@ with torch.no_grad():
 """
 
 
-@pytest.mark.model
 def test_what_is_saved_is_the_same_in_a_fresh_process(
     trained: dict[str, Tuned], llama_folder: Path, tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ from autoprompt.finetune.regression import with_regression
 from autoprompt.models import EncoderModel, LanguageModel, load_model
 from autoprompt.prompt import Prompt
 
+pytestmark = pytest.mark.model
+
 STILL = dataclasses.replace(OPTIONS, epochs=1, learning_rate=1e-12, batch_size=24)
 
 

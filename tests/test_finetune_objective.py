@@ -23,6 +23,8 @@ from autoprompt.finetune.course import Course
 from autoprompt.models import LanguageModel, load_model
 from autoprompt.prompt import Prompt
 
+pytestmark = pytest.mark.model
+
 FAMILIES = ["llama", "gpt2", "t5", "bert", "encoder"]
 ONE = dataclasses.replace(OPTIONS, epochs=1)
 STILL = dataclasses.replace(ONE, learning_rate=1e-12, batch_size=24)

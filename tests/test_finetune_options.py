@@ -20,6 +20,8 @@ from autoprompt.finetune.record import Record
 from autoprompt.models import LanguageModel, load_model
 from autoprompt.prompt import Prompt
 
+pytestmark = pytest.mark.model
+
 ONE = dataclasses.replace(OPTIONS, epochs=1)
 
 

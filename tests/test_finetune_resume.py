@@ -25,6 +25,8 @@ from autoprompt.events import EpochFinished, Event
 from autoprompt.finetune import FinetuneOptions, Tuned, checkpoints, finetune
 from autoprompt.models import LanguageModel, load_model
 
+pytestmark = pytest.mark.model
+
 ROOT = Path(__file__).parents[1]
 LORA = dataclasses.replace(OPTIONS, dropout=0.1, batch_size=6)
 
@@ -336,7 +338,6 @@ def started(model: Path, folder: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
 
 
-@pytest.mark.model
 def test_a_process_that_was_killed_goes_on(llama_folder: Path, tmp_path: Path, whole: Tuned) -> None:
     from pupils import everything
     from safetensors.torch import load_file

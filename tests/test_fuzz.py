@@ -18,6 +18,8 @@ from fuzz.targets import SEEDS, TARGETS, FoundError, tried
 
 from autoprompt.errors import DataError
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[1]
 INPUTS = int(os.environ.get("AUTOPROMPT_FUZZ_INPUTS", "1400"))  # of all targets together
 

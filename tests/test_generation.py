@@ -12,6 +12,8 @@ from autoprompt.engine import Engine, Request
 from autoprompt.errors import ModelError
 from autoprompt.models import LanguageModel, load_model
 
+pytestmark = pytest.mark.model
+
 NEW = 12
 
 

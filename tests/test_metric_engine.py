@@ -15,6 +15,8 @@ from autoprompt.models import load_model
 from autoprompt.prompt import Prompt
 from autoprompt.scorer import Scorer
 
+pytestmark = pytest.mark.model
+
 JUDGE = '''
 from autoprompt.engine import Request
 from autoprompt.metrics import metric

@@ -23,6 +23,8 @@ from autoprompt.metrics import Metric, Outcome, load_metric
 from autoprompt.metrics.base import Returned
 from autoprompt.metrics.wire import frame, outcome_in, outcome_out, received, returned_in, returned_out
 
+pytestmark = pytest.mark.process
+
 LABELS = ("a", "b", "c")
 Loader = Callable[..., Metric]
 

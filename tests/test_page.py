@@ -28,6 +28,8 @@ from autoprompt.report.page.markup import duration, esc, pvalue, score, share, s
 from autoprompt.report.page.story import Story
 from autoprompt.results import read_journal
 
+pytestmark = pytest.mark.process
+
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 MOST = 3_000_000  # bytes of a page
 

@@ -19,6 +19,8 @@ from autoprompt.engine.linear import blocked_weights, rounded
 from autoprompt.errors import ModelError
 from autoprompt.models import LanguageModel, load_model
 
+pytestmark = pytest.mark.model
+
 CPU = torch.device("cpu")
 
 

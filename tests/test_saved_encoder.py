@@ -21,6 +21,8 @@ from autoprompt.errors import ModelError
 from autoprompt.models import EncoderModel, LabelVectors, load_model, save_encoder
 from autoprompt.models.layout import Layout
 
+pytestmark = pytest.mark.model
+
 TEXTS = ["The match ended two to one.", "A", "Ünï – 漢字 [x]", "The bank raised its rates. " * 5]
 FILES = {"1_Pooling", "config.json", "config_sentence_transformers.json", "model.safetensors", "modules.json",
          "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json"}  # fmt: skip

@@ -30,6 +30,8 @@ from autoprompt.study.records import Asked
 from autoprompt.study.storages import Store
 from autoprompt.study.trials import Trials
 
+pytestmark = pytest.mark.process
+
 PRELOADED = ("test_workers", "test_storages")
 MAXIMIZE = (optuna.study.StudyDirection.MAXIMIZE,)
 

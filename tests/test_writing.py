@@ -22,6 +22,8 @@ from autoprompt.engine.continuation import Detokenizer, StopWatch, cut
 from autoprompt.errors import ConfigError, ModelError
 from autoprompt.models import LanguageModel, load_model
 
+pytestmark = pytest.mark.model
+
 NEW = 12
 FAMILIES = ["llama", "gpt2", "t5"]
 

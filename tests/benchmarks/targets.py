@@ -139,13 +139,13 @@ KINDS = (
         encoder=True, most=900, data={"target": "number", "fields": ["one", "other"], "label": "score"},
     ),
     Kind(
-        "translation", "chrf", ("multi30k_en_de/train",), _written,
+        "translation", "bleu", ("multi30k_en_de/train",), _written,
         {"prompt": {"template": "English: {{ input }}\nGerman: {{ label }}"}, "answer": {"tokens": 24, "stop": ["\n"]},
          "space": {"instructions": ["Translate into German."], "demonstrations": {"most": 2}}},
         data={"target": "text", "fields": ["input"], "label": "target"},
     ),
     Kind(
-        "translation", "bleu", ("instruction_induction/translation_en-de.train",
+        "translation", "chrf", ("instruction_induction/translation_en-de.train",
                                 "instruction_induction/translation_en-de.test"), _written,
         {"prompt": {"template": "English: {{ input }}\nGerman: {{ label }}"}, "answer": {"tokens": 8, "stop": ["\n"]},
          "space": {"instructions": ["Translate the word."], "demonstrations": {"most": 4}}},
