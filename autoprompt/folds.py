@@ -66,12 +66,14 @@ def cross_validate(
         called = f"{name}-fold{fold}"
         listener(events.Notice(f"Fold {fold} of {count}: {place / called}"))
         change = {"data": {"fold": fold}, "budget": _part(config, end, count - fold + 1)}
+        read_back = (place / called / "result.json").exists() and not extend
         runs.append(run(source, called, place, listener, _joined(changes or {}, change), extend=extend))
-        values = _summed(name, config, runs)
+        stopped = "" if read_back else runs[-1].values["stopped"]
+        values = {**_summed(name, config, runs), "stopped": stopped}
         write_json(folder / "folds.json", values)
         journals = {one.folder.name: read_journal(one.folder / "events.jsonl") for one in runs}
         write_text(folder / "report.html", write_comparison(journals))
-        if runs[-1].values["stopped"]:
+        if stopped:
             break
     return Folds(folder, values, tuple(runs))
 
@@ -115,7 +117,7 @@ def _summed(name: str, config: Config, runs: Sequence[Result]) -> dict[str, Any]
     verdict, sentence = _judged(found["metric"], found["maximize"], mean, interval, len(rows), config.data.folds or 1)
     return {
         **found, "folds": config.data.folds, "runs": rows, "difference": mean, "interval": interval,
-        "verdict": verdict, "sentence": sentence, "stopped": bool(values[-1]["stopped"]),
+        "verdict": verdict, "sentence": sentence,
     }  # fmt: skip
 
 

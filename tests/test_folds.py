@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -120,19 +122,20 @@ def test_every_example_is_once_in_the_locked_test_and_the_sum_is_that_of_the_run
 
 
 @pytest.mark.model
-def test_a_stop_ends_all_folds_and_the_next_call_goes_on(space: dict[str, Any]) -> None:
+def test_a_signal_ends_the_fold_and_the_folds_and_the_next_call_goes_on(space: dict[str, Any]) -> None:
     def stops(event: events.Event) -> None:
-        if isinstance(event, events.Notice) and event.message.startswith("Fold 2"):
-            raise KeyboardInterrupt("before the second fold")
+        if isinstance(event, events.TrialFinished):
+            os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt, match="before the second fold"):
-        cross_validate(space, listener=stops)
-    place = Path(space["results"])
-    assert (place / "topics-fold1/result.json").is_file()
-    assert json.loads((place / "topics-folds/folds.json").read_text())["interval"] is None
+    first = cross_validate(space, listener=stops)
+    assert [one.folder.name for one in first.runs] == ["topics-fold1"]
+    assert first.values["stopped"].startswith("it was asked to stop (SIGINT)")
+    assert first.values["interval"] is None
+    assert "one fold has no interval" in first.values["sentence"]
     found = cross_validate(space)
     assert len(found.runs) == 3
-    assert found.values["interval"] is not None
+    assert found.values["stopped"] == ""
+    assert found.values["runs"][0] == first.values["runs"][0]
 
 
 def test_a_single_run_asks_for_its_fold_and_a_cross_validation_for_folds(space: dict[str, Any]) -> None:

@@ -116,6 +116,7 @@ def _classes(data: str, labels: Sequence[str]) -> dict[str, Any]:
 KINDS = (
     Kind("classification", "accuracy", ("agnews/train",), _labelled, {}, encoder=True, most=900),
     Kind("classification", "macro_f1", ("trec/train",), _labelled, {}, encoder=True, most=900),
+    Kind("classification", "accuracy", ("agnews/train",), _labelled, {}),
     Kind("many labels (77)", "accuracy", ("banking77/train",), _labelled, {}, encoder=True, most=900),
     Kind("many labels, out of scope", "macro_f1", ("clinc150/train", "clinc150/oos_test"), _labelled, {}, encoder=True, most=900),
     Kind(
@@ -219,8 +220,8 @@ def _measure(options: argparse.Namespace, writer: str) -> None:
     write_record("targets", SEED, {"rows": rows, "bars": bars(rows)}, options.out)
 
 
-def _name(row: Row) -> tuple[str, str, str]:
-    return row["task"], row["data"], row["metric"]
+def _name(row: Row) -> tuple[str, ...]:
+    return row["task"], row["data"], row["model"], row["metric"]
 
 
 def measured(kind: Kind, data: Path, model: str, quick: bool) -> Row:
