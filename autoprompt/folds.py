@@ -72,7 +72,7 @@ def cross_validate(
         values = {**_summed(name, config, runs), "stopped": stopped}
         write_json(folder / "folds.json", values)
         journals = {one.folder.name: read_journal(one.folder / "events.jsonl") for one in runs}
-        write_text(folder / "report.html", write_comparison(journals))
+        write_text(folder / "report.html", write_comparison(journals, values))
         if stopped:
             break
     return Folds(folder, values, tuple(runs))

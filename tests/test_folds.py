@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -115,7 +116,9 @@ def test_every_example_is_once_in_the_locked_test_and_the_sum_is_that_of_the_run
     assert "Fold 3 of 3" in out
     assert values["sentence"] in out
     assert "mean" in out
-    assert "3 runs" in (place / "topics-folds/report.html").read_text()
+    page = (place / "topics-folds/report.html").read_text()
+    assert "3 folds of a cross-validation" in page
+    assert html.escape(values["sentence"]) in page
     before = (place / "topics-fold2/result.json").read_bytes()
     assert cli.main(["run", str(file), "--strict"]) == (0 if values["verdict"] == "improved" else 4)
     assert (place / "topics-fold2/result.json").read_bytes() == before  # finished folds are read back

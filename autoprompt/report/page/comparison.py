@@ -33,25 +33,44 @@ __all__ = ["compared"]
 _MOST = 40
 
 
-def compared(runs: Mapping[str, Iterable[Record]]) -> str:
-    """The page of several runs, each under the name that it has in `runs`."""
+def compared(runs: Mapping[str, Iterable[Record]], together: Mapping[str, str] | None = None) -> str:
+    """The page of several runs, each under the name that it has in `runs`.
+
+    together: "verdict" and "sentence" of what they come to as the folds of one cross-validation, which are not compared
+    with each other.
+    """
     stories = {name: Story(events) for name, events in list(runs.items())[:_MOST]}
     sections = [_table(stories), _differences(stories), _curves(stories), _winners(stories), _settings(stories)]
-    return document(f"{len(stories)} runs compared", _top(stories, len(runs)), sections)
+    better = sum(s.verdict is not None and s.verdict["outcome"] == "improved" for s in stories.values())
+    sentence = together["sentence"] if together else f"{better} of {len(stories)} runs found a better prompt."
+    lines = _of_folds(stories) if together else _of_runs(stories)
+    if len(runs) > len(stories):
+        lines.append(f"{len(runs) - len(stories)} more runs were given, and are not shown.")
+    judged = sum(s.verdict is not None for s in stories.values())
+    good = together["verdict"] == "improved" if together else better > 0
+    tone = "good" if good else "open" if judged < len(stories) else "same"
+    kicker = f"{len(stories)} folds of a cross-validation" if together else f"{len(stories)} runs side by side"
+    head = f'<p class="kicker">{kicker}</p><h1>{esc(sentence, 400)}</h1>'
+    notes = "".join(note(line, "") for line in lines)
+    title = f"{len(stories)} {'folds' if together else 'runs compared'}"
+    return document(title, f'<header class="hero {tone}" id="top">{head}{notes}</header>', sections)
 
 
-def _top(stories: Mapping[str, Story], given: int) -> str:
+def _of_folds(stories: Mapping[str, Story]) -> list[str]:
+    return [
+        f"Each of the {len(stories)} folds has a winner and a locked test of its own: the mean says what the search is "
+        "worth on such data."
+    ]
+
+
+def _of_runs(stories: Mapping[str, Story]) -> list[str]:
     judged = {name: s for name, s in stories.items() if s.verdict is not None}
-    metrics = {(s.metric, s.maximize) for s in stories.values() if s.started}
-    tests = {s.tests for s in stories.values() if s.tests is not None}
-    better = [name for name, s in judged.items() if s.verdict and s.verdict["outcome"] == "improved"]
-    sentence = f"{len(better)} of {len(stories)} runs found a better prompt."
+    if len({(s.metric, s.maximize) for s in stories.values() if s.started}) > 1:
+        return ["They have different metrics: their scores do not compare with each other."]
+    if len({s.tests for s in stories.values() if s.tests is not None}) > 1:
+        return ["Their locked tests are of different sizes: scores on different examples compare only roughly."]
     lines = []
-    if len(metrics) > 1:
-        lines.append("They have different metrics: their scores do not compare with each other.")
-    elif len(tests) > 1:
-        lines.append("Their locked tests are of different sizes: scores on different examples compare only roughly.")
-    elif judged:
+    if judged:
         sign = next(iter(judged.values())).sign
         best = max(judged, key=lambda name: _tested(judged[name], sign))
         verdict = judged[best].verdict
@@ -59,12 +78,7 @@ def _top(stories: Mapping[str, Story], given: int) -> str:
             value = score(verdict["winner_test"])
             lines.append(f"The best on the locked test: <strong>{esc(best, 80)}</strong>, {value}.")
         lines.append("The best of many runs looks a little better than it is, like the best of many prompts.")
-    if given > len(stories):
-        lines.append(f"{given - len(stories)} more runs were given, and are not shown.")
-    tone = "good" if better else "open" if len(judged) < len(stories) else "same"
-    notes = "".join(note(line, "") for line in lines)
-    head = f'<p class="kicker">{len(stories)} runs side by side</p><h1>{sentence}</h1>'
-    return f'<header class="hero {tone}" id="top">{head}{notes}</header>'
+    return lines
 
 
 def _tested(story: Story, sign: int) -> float:

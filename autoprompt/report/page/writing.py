@@ -32,10 +32,13 @@ def write_page(events: Iterable[Record]) -> str:
         raise ResultsError(damaged(error)) from None
 
 
-def write_comparison(runs: Mapping[str, Iterable[Record]]) -> str:
-    """The page of several runs side by side, by their names. Raises ResultsError as `write_page`."""
+def write_comparison(runs: Mapping[str, Iterable[Record]], together: Mapping[str, str] | None = None) -> str:
+    """The page of several runs side by side, by their names. Raises ResultsError as `write_page`.
+
+    together: "verdict" and "sentence" of what they come to as the folds of one cross-validation.
+    """
     try:
-        return compared(runs)
+        return compared(runs, together)
     except DAMAGED as error:
         raise ResultsError(damaged(error)) from None
 
