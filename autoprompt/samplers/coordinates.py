@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from cmaes import CMA
 from numpy.typing import NDArray
 
 __all__ = ["CoordinateSearch"]
@@ -32,6 +31,8 @@ class CoordinateSearch:
 
         A loss of None, of a trial that failed, counts as the worst of its generation.
         """
+        from cmaes import CMA  # brings scipy.stats, a tenth of what all other imports take
+
         strategy = CMA(
             mean=np.zeros(self.dimensions),
             sigma=self.deviation,
