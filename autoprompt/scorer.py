@@ -85,7 +85,8 @@ class Scorer:
         self.truncated: set[object] = set()  # inputs that had to be shortened, by their fields
         self._known: dict[str, dict[_Key, tuple[Floats, int]]] = {}  # by fingerprint: likelihoods, and tokens
         self._wrote: dict[str, dict[_Key, Wrote]] = {}
-        self._likely: dict[str, dict[tuple[_Key, str], float]] = {}  # mean log P of a right text's token
+        # of right texts: the mean log P of a token, and the tokens read
+        self._likely: dict[str, dict[tuple[_Key, str], tuple[float, int]]] = {}
 
     @property
     def tokens(self) -> int:
@@ -105,6 +106,23 @@ class Scorer:
         failed = self._fill(prompts, examples)
         if failed:
             raise ModelError(self._failure(failed, examples))
+
+    def losses(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Floats]:
+        """The losses (N,) of each prompt as `score` has them, all in one grid.
+
+        Where answers are written, none is: the loss is that of the right texts. Raises as `score` does.
+        """
+        texts = [prompt for prompt in prompts if prompt.answer.kind == "text"]
+        others = [prompt for prompt in prompts if prompt.answer.kind != "text"]
+        failed = self._judge(others, examples) + self._weigh(texts, examples)
+        if failed:
+            raise ModelError(self._failure(failed, examples))
+        return [
+            self._text_losses(prompt, examples)
+            if prompt.answer.kind == "text"
+            else self._score(prompt, examples).losses
+            for prompt in prompts
+        ]
 
     def log_likelihoods(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Floats]:
         """For each prompt the label log-likelihoods (N, C), normalized, divided by the temperature and
@@ -128,10 +146,11 @@ class Scorer:
     def _fill(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[_Key]:
         """Score what is not known yet, all in one grid; gives back the inputs for which the model returned NaN."""
         failed = self._judge([prompt for prompt in prompts if prompt.answer.kind != "text"], examples)
-        for prompt in prompts:
-            if isinstance(prompt.answer, ByText):
-                failed += self._write(prompt, examples)
-        return failed
+        texts = [prompt for prompt in prompts if prompt.answer.kind == "text"]
+        unread = self._weigh(texts, examples)
+        for prompt in texts:
+            self._write(prompt, [example for example in examples if example.key not in unread])
+        return failed + unread
 
     def _judge(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[_Key]:
         """`_fill` for prompts whose candidate answers are known."""
@@ -159,26 +178,35 @@ class Scorer:
                     failed.append(key)
         return failed
 
-    def _write(self, prompt: Prompt, examples: Sequence[Example]) -> list[_Key]:
-        """`_fill` for a prompt whose answers are written: first how likely the right ones are, then the texts."""
-        vectors = _vectors(prompt)
-        likely = self._likely.setdefault(prompt.fingerprint, {})
-        new = {(e.key, e.label): e for e in examples if e.label and (e.key, e.label) not in likely}
-        encodings, shortened = answered_encodings(self.model, prompt, list(new.values()), _count(prompt))
-        self.truncated |= {list(new)[at][0] for at in shortened}
-        found = self.engine.attempt([Request(e.context, e.choices, e.tail, vectors) for e in encodings])
+    def _weigh(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[_Key]:
+        """How likely the right texts are, for prompts whose answers are written; gives back as `_fill`."""
+        wanted: list[tuple[Prompt, _Key, str]] = []
+        requests: list[Request] = []
+        for prompt in prompts:
+            known = self._likely.setdefault(prompt.fingerprint, {})
+            new = {(e.key, e.label): e for e in examples if e.label and (e.key, e.label) not in known}
+            encodings, shortened = answered_encodings(self.model, prompt, list(new.values()), _count(prompt))
+            self.truncated |= {list(new)[at][0] for at in shortened}
+            vectors = _vectors(prompt)
+            requests += [Request(e.context, e.choices, e.tail, vectors) for e in encodings]
+            wanted += [(prompt, *key) for key in new]
         failed: list[_Key] = []
-        for (key, label), encoding, scores in zip(new, encodings, found, strict=True):
+        for (prompt, key, label), request, scores in zip(wanted, requests, self.engine.attempt(requests), strict=True):
             if np.isfinite(scores).all():
-                likely[key, label] = float(scores[0]) / max(1, len(encoding.choices[0]))
+                length = len(request.choices[0])
+                mean = float(scores[0]) / max(1, length)
+                self._likely[prompt.fingerprint][key, label] = mean, len(request.context) + length
             else:
                 failed.append(key)
-        wrote = self._wrote.setdefault(prompt.fingerprint, {})
-        missing = {e.key: dict(e.fields) for e in examples if e.key not in wrote and e.key not in failed}
-        if missing:
-            texts = texts_written(self.engine, prompt, self.encode(prompt, list(missing.values())), vectors)
-            wrote |= zip(missing, texts, strict=True)
         return failed
+
+    def _write(self, prompt: Prompt, examples: Sequence[Example]) -> None:
+        """What is written for inputs, where it is not known yet."""
+        wrote = self._wrote.setdefault(prompt.fingerprint, {})
+        missing = {e.key: dict(e.fields) for e in examples if e.key not in wrote}
+        if missing:
+            texts = texts_written(self.engine, prompt, self.encode(prompt, list(missing.values())), _vectors(prompt))
+            wrote |= zip(missing, texts, strict=True)
 
     def _failure(self, failed: Sequence[_Key], examples: Sequence[Example]) -> str:
         """What to say of inputs without finite numbers; it names the first."""
@@ -267,23 +295,31 @@ class Scorer:
     def _of_texts(self, prompt: Prompt, examples: Sequence[Example]) -> Score:
         wrote = [self._wrote[prompt.fingerprint][example.key] for example in examples]
         outcome = _outcome(examples, np.empty((len(examples), 0)), (), tuple(one.answer for one in wrote))
-        likely = self._likely[prompt.fingerprint]
-        losses = -np.array([likely.get((e.key, e.label), 0.0) for e in examples], dtype=np.float64)
+        losses = self._text_losses(prompt, examples)
         margins = self.metric.proxy(outcome) - 0.5 + _TIE * np.exp(-losses)
         return Score(self.metric(outcome), outcome, margins, losses, np.array([not one.ended for one in wrote]))
 
-    def work(self, prompt: Prompt, examples: Sequence[Example]) -> int:
+    def _text_losses(self, prompt: Prompt, examples: Sequence[Example]) -> Floats:
+        """0 for examples without a right text."""
+        likely = self._likely[prompt.fingerprint]
+        return -np.array([likely.get((e.key, e.label), (0.0, 0))[0] for e in examples], dtype=np.float64)
+
+    def work(self, prompt: Prompt, examples: Sequence[Example], losses: bool = False) -> int:
         """Tokens that scoring examples takes which were scored, what the first two begin with counted once.
 
-        What was remembered counts too: the number depends on the prompt and the examples alone.
+        losses: that `losses` takes. What was remembered counts too: the number depends on the prompt and the examples
+        alone.
         """
         first = [encoding.context for encoding in self.encode(prompt, [dict(e.fields) for e in examples[:2]])]
         shared = (len(examples) - 1) * common_length(first)
-        if isinstance(prompt.answer, ByText):
-            wrote = self._wrote[prompt.fingerprint]
-            return sum(wrote[example.key].length for example in examples) - shared
-        known = self._known[prompt.fingerprint]
-        return sum(known[example.key][1] for example in examples) - shared
+        if not isinstance(prompt.answer, ByText):
+            known = self._known[prompt.fingerprint]
+            return sum(known[example.key][1] for example in examples) - shared
+        if losses:
+            likely = self._likely[prompt.fingerprint]
+            return sum(likely.get((e.key, e.label), (0.0, 0))[1] for e in examples) - shared
+        wrote = self._wrote[prompt.fingerprint]
+        return sum(wrote[example.key].length for example in examples) - shared
 
     def forget(self, prompt: Prompt) -> None:
         """Let go of what this process remembers of a prompt; the engine's memory may still have it."""

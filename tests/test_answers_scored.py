@@ -18,9 +18,11 @@ from autoprompt.lesson import LikenessLesson, NumberLesson, OptionLesson, TextLe
 from autoprompt.metrics import Metric, Outcome
 from autoprompt.metrics.builtin import METRICS
 from autoprompt.models import LanguageModel, load_model
+from autoprompt.models.base import common_length
 from autoprompt.prompt import Prompt
 from autoprompt.scorer import Scorer
 from autoprompt.verdict import details, exact_p, flips, judge, paired_interval
+from autoprompt.written import answered_encodings
 
 accuracy, mse, chrf, match = METRICS["accuracy"], METRICS["mse"], METRICS["chrf"], METRICS["match"]
 OPTIONS = Prompt(
@@ -104,6 +106,22 @@ def test_a_text_is_written_read_and_scored_by_the_metric(model: LanguageModel) -
     assert [row["text"] for row in score.outcome.rows] == ["dog", "cat", "tree"]
     assert (score.losses > 0).all()
     assert score.margins == pytest.approx(chrf.proxy(score.outcome) - 0.5 + 0.1 * np.exp(-score.losses))
+
+
+def test_losses_are_those_of_scores_and_nothing_is_written_for_them(model: LanguageModel) -> None:
+    other = Prompt("{{ text }} in German: {{ label }}", {}, answer=ByText(tokens=5))
+    scorer, whole = Scorer(model, chrf), Scorer(model, chrf)
+    found = scorer.losses([TEXTS, other], WORDS)
+    scores = whole.score([TEXTS, other], WORDS)
+    for losses, score in zip(found, scores, strict=True):
+        assert losses == pytest.approx(score.losses, abs=1e-4)
+    assert scorer.tokens < whole.tokens
+    lengths = [len(e.context) + len(e.choices[0]) for e in answered_encodings(model, TEXTS, WORDS, 0)[0]]
+    first = scorer.encode(TEXTS, [dict(e.fields) for e in WORDS[:2]])
+    shared = common_length([e.context for e in first])
+    assert scorer.work(TEXTS, WORDS, losses=True) == sum(lengths) - 2 * shared
+    [labels] = Scorer(model, accuracy).losses([OPTIONS], QUIZ)
+    assert labels == pytest.approx(Scorer(model, accuracy).score([OPTIONS], QUIZ)[0].losses, abs=1e-4)
 
 
 def test_a_text_is_the_same_whatever_is_written_beside_it(model: LanguageModel) -> None:

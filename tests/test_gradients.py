@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from autoprompt.prompt import Prompt, SoftPart
 from autoprompt.propose import Desk, Known, Proposals
 from autoprompt.propose.gradients import TokenGradients, loss_and_gradient, opened, slope
 from autoprompt.propose.vocabulary import swapped, vocabulary
-from autoprompt.scorer import Score, Scorer
+from autoprompt.scorer import Scorer
 from autoprompt.space import Space
 
 pytestmark = pytest.mark.model
@@ -248,6 +249,18 @@ def test_nothing_wanted_costs_nothing(loaded: dict[str, LanguageModel], pool: tu
     assert not TokenGradients.covers(desk(loaded["llama"], ()))
 
 
+def test_a_small_dev_is_not_outdone_by_what_finding_candidates_costs(
+    loaded: dict[str, LanguageModel], pool: tuple[Example, ...]
+) -> None:
+    wide = desk(loaded["llama"], pool)
+    narrow = dataclasses.replace(desk(loaded["llama"], pool), dev=8)
+    assert [narrow.few(most) for most in (3, 5, 24)] == [3, 4, 4]
+    assert dataclasses.replace(narrow, dev=20).few(24) == 5
+    assert dataclasses.replace(narrow, dev=210).few(48) == 48
+    assert wide.few(24) == 24
+    assert 0 < proposed(narrow).tokens < 0.7 * proposed(wide).tokens
+
+
 def test_demonstrations_are_not_what_is_learned_from(
     loaded: dict[str, LanguageModel], pool: tuple[Example, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,13 +268,13 @@ def test_demonstrations_are_not_what_is_learned_from(
     shown = tuple(Demonstration(example.fields, example.label) for example in pool[:2])
     prompt = dataclasses.replace(FRONT, demonstrations=shown)
     asked: list[str] = []
-    score = at.scorer.score
+    losses = at.scorer.losses
 
-    def noted(prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Score]:
+    def noted(prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[Any]:
         asked.extend(example.fields["text"] for example in examples)
-        return score(prompts, examples)
+        return losses(prompts, examples)
 
-    monkeypatch.setattr(at.scorer, "score", noted)
+    monkeypatch.setattr(at.scorer, "losses", noted)
     answer = proposed(at, prompt)
     assert set(asked) == {example.fields["text"] for example in pool[2:6]}
     assert all(proposal.prompt.demonstrations == shown for proposal in answer.found)

@@ -60,7 +60,8 @@ class Desk:
     """What proposers work with; none of it is from dev or test.
 
     pool: the training examples. writer: the model that writes and fills in; the task model unless
-    the user named another. writer_tokens: the most tokens that one call may write or read with it.
+    the user named another. writer_tokens: the most tokens that one call may write or read with it. dev: how many
+    examples a trial is scored on at most; 0 where that is not known.
     """
 
     space: Space
@@ -68,6 +69,12 @@ class Desk:
     pool: tuple[Example, ...]
     writer: LanguageModel | None = None
     writer_tokens: int = 20_000
+    dev: int = 0
+
+    def few(self, most: int) -> int:
+        """How many examples of the pool to look at, of `most` that are enough: with a small dev, finding candidates
+        would cost many times what scoring them does."""
+        return min(most, max(4, self.dev // 4)) if self.dev else most
 
     @property
     def model(self) -> LanguageModel:

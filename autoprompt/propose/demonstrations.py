@@ -8,6 +8,7 @@ what each demonstration adds (datamodels, Ilyas et al. 2022, section 2; for demo
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Sequence
@@ -42,8 +43,8 @@ class Demonstrations(Proposer):
     """Sets of demonstrations for the best discrete prompt, from one example to as many as the space allows.
 
     candidates: examples whose influence is estimated. subsets: sets that this is estimated from.
-    heldout: pool examples that sets are shown to, and which no set holds. A prompt that retrieves its
-    demonstrations gets fixed ones instead. Sets made in different ways take turns in the answer.
+    heldout: pool examples that sets are shown to, and which no set holds; fewer where dev is small. A prompt
+    that retrieves its demonstrations gets fixed ones instead. Sets made in different ways take turns in the answer.
     """
 
     name: ClassVar[str] = "demonstrations"
@@ -69,23 +70,37 @@ class Demonstrations(Proposer):
         if not choice or not heldout or not most:
             return Proposals()
         read = choice[:_READ]
-        [score] = self.desk.scorer.score([base], read)
-        made = _made(choice, score.margins, most, seed)
+        made = _made(choice, self._margins(base, read), most, seed)
         made["order"] = _orders(shown or made["prototypes"][0], seed)
         design = Design.drawn(read[: self.candidates], min(most, len(read)), self.subsets, seed)
         measured = [*design.sets, *(found for sets in made.values() for found in sets)]
         prompts = [_showing(base, found) for found in measured]
-        worths = [_worth(one) for one in self.desk.scorer.score(prompts, heldout)]
+        worths = self._worths(prompts, heldout)
         values = dict(zip(prompts, worths, strict=True))
         effects = influences(design, np.array(worths[: len(design.sets)]))
         made["drawn"] = list(design.sets)
         for sets in made.values():
             sets.sort(key=lambda found: values[_showing(base, found)], reverse=True)
         made |= _influential(design, effects, shown or made["drawn"][0], most, seed)
-        tokens = self.desk.scorer.work(base, read) + sum(self.desk.scorer.work(p, heldout) for p in values)
+        work = functools.partial(self.desk.scorer.work, losses=True)
+        tokens = work(base, read) + sum(work(prompt, heldout) for prompt in values)
         turns = _turns(made, seed)
         proposals = (Proposal(_showing(base, found), operator, (parent.number,)) for operator, found in turns)
         return Proposals(fresh(proposals, known, self.desk, count), tokens)
+
+    def _margins(self, base: Prompt, examples: Sequence[Example]) -> Floats:
+        """Of each example; where texts are written, the probability of the right one's tokens above 1/2."""
+        if base.answer.kind == "text":
+            [losses] = self.desk.scorer.losses([base], examples)
+            return np.exp(-losses) - 0.5
+        [score] = self.desk.scorer.score([base], examples)
+        return score.margins
+
+    def _worths(self, prompts: Sequence[Prompt], heldout: Sequence[Example]) -> list[float]:
+        """Of each prompt, larger is better; where texts are written, the mean probability of the right ones' tokens."""
+        if prompts[0].answer.kind == "text":
+            return [float(np.exp(-losses).mean()) for losses in self.desk.scorer.losses(prompts, heldout)]
+        return [_worth(score) for score in self.desk.scorer.score(prompts, heldout)]
 
     def _shown(self, base: Prompt) -> Set:
         """The pool examples that the prompt shows."""
@@ -98,8 +113,9 @@ class Demonstrations(Proposer):
         keys = {example.key for example in shown}
         order = sorted(self.desk.pool, key=lambda example: (_length(example), example.number))
         short = [example for example in order[: math.ceil(_SHORT * len(order))] if example.key not in keys]
-        drawn = in_turns(short, self.heldout + _LOOKED_AT, seed_of(seed, "pool"))
-        cut = min(self.heldout, len(drawn) // 3)
+        most = self.desk.few(self.heldout)
+        drawn = in_turns(short, most + _LOOKED_AT, seed_of(seed, "pool"))
+        cut = min(most, len(drawn) // 3)
         return drawn[:cut], drawn[cut:]
 
     def _most(self, base: Prompt, choice: Sequence[Example]) -> int:

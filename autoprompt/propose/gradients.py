@@ -43,7 +43,8 @@ class TokenGradients(Proposer):
 
     fluency: weight of the mean of -log P(token) of the instruction, beside the mean loss of an
     example; only causal models know it. steps: swaps one after the other at most. swaps: candidates
-    of a step. examples: of the pool that steps are decided on; as many others rank what was found.
+    of a step. examples: of the pool that steps are decided on, fewer where dev is small; as many others rank what was
+    found.
     top: tokens of each place that swaps are drawn from.
 
     Where the best prompt has no instruction, one of the space is begun with, or the label words.
@@ -67,7 +68,7 @@ class TokenGradients(Proposer):
         if parent is None or count < 1:
             return Proposals()
         start = self._started(parent.prompt, seed)
-        drawn = in_turns(untaught(start, self.desk.pool), 2 * self.examples, seed_of(seed, "examples"))
+        drawn = in_turns(untaught(start, self.desk.pool), 2 * self.desk.few(self.examples), seed_of(seed, "examples"))
         half = -(-len(drawn) // 2)
         found, tokens = self._searched(start, drawn[:half], seed)
         finalists = [start, *sorted((p for p in found if p != start), key=found.__getitem__)[: 3 * count]]
@@ -135,7 +136,7 @@ class TokenGradients(Proposer):
     def _values(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[float]:
         """The loss of each prompt, with what its instruction's fluency adds."""
         scorer, model = self.desk.scorer, self.desk.model
-        losses = [score.loss for score in scorer.score(prompts, examples)] if prompts else []
+        losses = [float(losses.mean()) for losses in scorer.losses(prompts, examples)]
         if not losses or not self.fluency or model.family != "causal":
             return losses
         texts = model.ids([prompt.instruction for prompt in prompts], special=False)
@@ -145,7 +146,7 @@ class TokenGradients(Proposer):
 
     def _work(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> int:
         """The tokens that scored prompts took on examples."""
-        return sum(self.desk.scorer.work(prompt, examples) for prompt in prompts) if examples else 0
+        return sum(self.desk.scorer.work(prompt, examples, losses=True) for prompt in prompts) if examples else 0
 
 
 # -- the gradient ------------------------------------------------------------------------------

@@ -67,8 +67,9 @@ class SoftToText(Proposer):
     def _from(self, one: Known, seed: int) -> tuple[list[tuple[float, Proposal]], int]:
         """What is better than a soft prompt's text alone, with its loss, and the tokens that it took."""
         scorer = self.desk.scorer
-        examples = in_turns(untaught(one.prompt, self.desk.pool), self.held + self.steps * self.batch, seed)
-        held = examples[: max(len(examples) // 4, len(examples) - self.steps * self.batch, 1)][: self.held]
+        most = self.desk.few(self.held)
+        examples = in_turns(untaught(one.prompt, self.desk.pool), most + self.steps * self.batch, seed)
+        held = examples[: max(len(examples) // 4, len(examples) - self.steps * self.batch, 1)][:most]
         texts, tokens = self._texts(one.prompt, examples[len(held) :] or held)
         written: dict[Prompt, str] = {}
         for operator, text in texts:
@@ -76,8 +77,8 @@ class SoftToText(Proposer):
                 if objection(prompt, self.desk) is None:
                     written.setdefault(prompt, operator)
         prompts = [replace(one.prompt, soft=None), *written]
-        losses = [score.loss for score in scorer.score(prompts, held)]
-        tokens += sum(scorer.work(prompt, held) for prompt in prompts)
+        losses = [float(losses.mean()) for losses in scorer.losses(prompts, held)]
+        tokens += sum(scorer.work(prompt, held, losses=True) for prompt in prompts)
         pairs = zip(losses[1:], written.items(), strict=True)
         better = [(loss, Proposal(*made, (one.number,))) for loss, made in pairs if loss < losses[0]]
         return better, tokens

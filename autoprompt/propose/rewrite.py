@@ -177,7 +177,7 @@ class Rewrite(Proposer):
 
     def _mistakes(self, call: _Call) -> list[str]:
         """Training examples that the best prompt gets wrong, with the right and the given answer."""
-        examples = in_turns(self.desk.pool, _JUDGED, seed_of(call.seed, "judged"))
+        examples = in_turns(self.desk.pool, self.desk.few(_JUDGED), seed_of(call.seed, "judged"))
         [score] = self.desk.scorer.score([call.best], examples)
         call.pen.tokens += tokens_read(self.desk.scorer, [call.best], examples)
         best, metric, given = call.best, self.desk.scorer.metric, score.outcome.predictions

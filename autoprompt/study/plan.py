@@ -18,9 +18,15 @@ __all__ = ["branches_of"]
 
 
 def branches_of(
-    space: Space, scorer: Scorer, options: StudyOptions, trials: Trials, seed: int, writer: LanguageModel | None
+    space: Space,
+    scorer: Scorer,
+    options: StudyOptions,
+    trials: Trials,
+    seed: int,
+    writer: LanguageModel | None,
+    dev: int,
 ) -> dict[str, Branch]:
-    """The branches by name, in the order of their first turns.
+    """The branches by name, in the order of their first turns. dev: how many examples there are to score on.
 
     Those that cannot do anything for the space and the model are left out. Raises StudyError when a
     name is unknown, or none is left.
@@ -28,7 +34,7 @@ def branches_of(
     for name in options.branches or ():
         if name not in BRANCHES:
             raise StudyError(f"The branch is {name!r}; allowed are {', '.join(BRANCHES)}.{nearest(name, BRANCHES)}")
-    desk = Desk(space, scorer, space.pool, writer, options.writer_tokens)
+    desk = Desk(space, scorer, space.pool, writer, options.writer_tokens, dev)
     found: dict[str, Branch] = {}
     for name in BRANCHES:
         if options.branches is not None and name not in options.branches:

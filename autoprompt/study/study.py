@@ -75,7 +75,7 @@ class Study:
         self.study = self.trials.study
         self._roll = Roll(self.trials.store, place.name) if isinstance(place, Shared) else None
         self._beats: Beats | None = None
-        branches = branches_of(space, scorer, self.options, self.trials, seed, writer)
+        branches = branches_of(space, scorer, self.options, self.trials, seed, writer, len(self.examples))
         plan = Plan(space.baseline, branches, self.options, metric, seed, listener, self._reason)
         self._asking = Asking(plan, self.trials)
         if isinstance(place, Shared) and self._roll is not None and self.trials.board is not None:
