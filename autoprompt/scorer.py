@@ -17,7 +17,7 @@ from autoprompt.metrics import Metric, Outcome
 from autoprompt.models import Encoding, LanguageModel
 from autoprompt.models.base import common_length
 from autoprompt.prompt import Prompt
-from autoprompt.written import Wrote, answered_encodings, texts_written
+from autoprompt.written import Wrote, answered_encodings, texts_and_likelihoods, texts_written
 
 __all__ = ["Score", "Scorer", "preview"]
 
@@ -147,6 +147,8 @@ class Scorer:
         """Score what is not known yet, all in one grid; gives back the inputs for which the model returned NaN."""
         failed = self._judge([prompt for prompt in prompts if prompt.answer.kind != "text"], examples)
         texts = [prompt for prompt in prompts if prompt.answer.kind == "text"]
+        for prompt in texts:
+            self._write_and_weigh(prompt, examples)
         unread = self._weigh(texts, examples)
         for prompt in texts:
             self._write(prompt, [example for example in examples if example.key not in unread])
@@ -177,6 +179,28 @@ class Scorer:
                 else:
                     failed.append(key)
         return failed
+
+    def _write_and_weigh(self, prompt: Prompt, examples: Sequence[Example]) -> None:
+        """Both for examples of which neither is known, each read once where that can be; `_weigh` and `_write` see to
+        the others."""
+        wrote = self._wrote.setdefault(prompt.fingerprint, {})
+        likely = self._likely.setdefault(prompt.fingerprint, {})
+        new = {e.key: e for e in examples if e.label and e.key not in wrote and (e.key, e.label) not in likely}
+        asked = self.encode(prompt, [dict(e.fields) for e in new.values()])
+        answered, _ = answered_encodings(self.model, prompt, list(new.values()), _count(prompt))
+        # an input that is too long is cut to another length where room for the right text is all that is needed
+        same = [
+            (example, whole)
+            for example, read, whole in zip(new.values(), asked, answered, strict=True)
+            if read.context == whole.context
+        ]
+        found = texts_and_likelihoods(self.engine, prompt, [whole for _, whole in same], _vectors(prompt))
+        for (example, whole), (text, likelihood) in zip(same, found, strict=True):
+            if text is not None:
+                wrote[example.key] = text
+            if likelihood is not None:
+                length = len(whole.choices[0])
+                likely[example.key, example.label] = likelihood / length, len(whole.context) + length
 
     def _weigh(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> list[_Key]:
         """How likely the right texts are, for prompts whose answers are written; gives back as `_fill`."""

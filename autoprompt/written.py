@@ -10,13 +10,13 @@ import numpy as np
 
 from autoprompt.answer import ByText
 from autoprompt.data import Example
-from autoprompt.engine import Engine, Form, Request, WritingRules
+from autoprompt.engine import Engine, Form, Request, WritingRules, Written
 from autoprompt.errors import PromptError
 from autoprompt.metrics.programs import SAMPLES
 from autoprompt.models import Encoding, LanguageModel
 from autoprompt.prompt import Prompt, Rendered
 
-__all__ = ["Wrote", "answered_encodings", "texts_written"]
+__all__ = ["Wrote", "answered_encodings", "texts_and_likelihoods", "texts_written"]
 
 _TARGET = "\ue0a3"  # a private-use character names the field that holds what is to be answered
 
@@ -38,6 +38,31 @@ def texts_written(
     engine: Engine, prompt: Prompt, encodings: Sequence[Encoding], vectors: np.ndarray | None
 ) -> list[Wrote]:
     """The answers to inputs as `Scorer.encode` gives them. Raises ModelError as `Engine.write` does."""
+    how, rules = _asked(engine, prompt)
+    requests = [Request(encoding.context, (), (), vectors) for encoding in encodings]
+    return [
+        _read(how, prompt, request, texts)
+        for request, texts in zip(requests, engine.write(requests, rules), strict=True)
+    ]
+
+
+def texts_and_likelihoods(
+    engine: Engine, prompt: Prompt, encodings: Sequence[Encoding], vectors: np.ndarray | None
+) -> list[tuple[Wrote | None, float | None]]:
+    """The answers to inputs as `answered_encodings` gives them, and log P of their right texts, each input read once
+    for both; None as `Engine.write_and_score` has it, and raises so."""
+    how, rules = _asked(engine, prompt)
+    requests = [Request(encoding.context, encoding.choices, encoding.tail, vectors) for encoding in encodings]
+    return [
+        (
+            None if text is None else _read(how, prompt, request, (text,)),
+            None if scores is None else float(scores[0]),
+        )
+        for request, (text, scores) in zip(requests, engine.write_and_score(requests, rules), strict=True)
+    ]
+
+
+def _asked(engine: Engine, prompt: Prompt) -> tuple[ByText, WritingRules]:
     how = prompt.answer
     if not isinstance(how, ByText):
         raise PromptError(f"The prompt is answered by {how.kind}, and a text is to be written.")
@@ -46,14 +71,14 @@ def texts_written(
         how.tokens, prompt.stops, how.temperature, how.samples, form=_form(how, prompt.gap),
         ends=frozenset() if chat is None else chat.ends,
     )  # fmt: skip
-    requests = [Request(encoding.context, (), (), vectors) for encoding in encodings]
-    found = []
-    for request, texts in zip(requests, engine.write(requests, rules), strict=True):
-        read = [how.answer(text.text, prompt.label_words) for text in texts]
-        answer = None if all(one is None for one in read) else SAMPLES.join(one or "" for one in read)
-        length = len(request.context) + sum(len(text.ids) for text in texts)
-        found.append(Wrote(answer, all(text.ended for text in texts), length))
-    return found
+    return how, rules
+
+
+def _read(how: ByText, prompt: Prompt, request: Request, texts: Sequence[Written]) -> Wrote:
+    read = [how.answer(text.text, prompt.label_words) for text in texts]
+    answer = None if all(one is None for one in read) else SAMPLES.join(one or "" for one in read)
+    length = len(request.context) + sum(len(text.ids) for text in texts)
+    return Wrote(answer, all(text.ended for text in texts), length)
 
 
 def _form(how: ByText, gap: str) -> Form | None:

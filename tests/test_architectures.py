@@ -18,6 +18,7 @@ from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
 from autoprompt.engine import Engine, Request
+from autoprompt.engine.choosing import Writing
 
 pytestmark = pytest.mark.model
 
@@ -264,6 +265,17 @@ def test_what_requests_share_is_read_once(name: str) -> None:
         assert furthest(name, alone, requests) < LAW
     assert heard == []
     assert sharing.tokens * 4 < alone.tokens
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_scores_beside_a_text_are_those_of_the_row_alone(name: str) -> None:
+    requests = plain_grid(3, name, 20)
+    engine = Engine(small_model(name))
+    with torch.inference_mode():
+        texts = engine._texts(requests, Writing(4, weigh=True))
+    for text, request in zip(texts, requests, strict=True):
+        assert np.abs(np.array(text.scores) - reference(name, request)).max() < LAW
+    assert [text.ids for text in texts] == engine.generate(requests, 4, ends=())
 
 
 # -- models that cannot be read together -----------------------------------------------------

@@ -28,6 +28,7 @@ __all__ = [
     "logits_of",
     "pack_of",
     "read_trunks",
+    "scores_of",
 ]
 
 OUTPUT_NUMBERS = 2**22  # logits at a time: on a CPU they stay in its cache
@@ -78,6 +79,11 @@ class Segment:
     @property
     def start(self) -> int:
         return 0 if self.chain is None else self.chain.length
+
+    @property
+    def tokens(self) -> int:
+        """All that it has in a pass."""
+        return len(self.ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,23 +164,33 @@ def label_scores(model: LanguageModel, leaves: Sequence[Leaf], vectors: Tensor |
     Only the tokens that something follows go through the output matrix. Rows with fewer choices
     are filled with zeros.
     """
-    device = model.device
     pack, ids = pack_of(model, leaves)
-    hidden = hidden_states(model, pack, ids, vectors)
+    return scores_of(model, leaves, hidden_states(model, pack, ids, vectors))
+
+
+def scores_of(model: LanguageModel, segments: Sequence[Segment], hidden: Tensor) -> Tensor:
+    """The same from the last hidden states of a pass that had these segments, of which one at least is a leaf.
+
+    Rows of those that are none are zeros.
+    """
+    device = model.device
     rows: list[int] = []  # packed tokens that predict
     entries: list[tuple[int, int, int, int]] = []  # which of these rows, token, leaf, choice
     start = 0
-    for b, leaf in enumerate(leaves):
-        first, last = len(rows), start + len(leaf.ids) - 1
-        rows += range(last, last + leaf.tree.places)
-        entries += [
-            (first + place, token, b, c) for c, choice in enumerate(leaf.tree.choices) for place, token in choice
-        ]
+    most = 0
+    for b, leaf in enumerate(segments):
+        if isinstance(leaf, Leaf):
+            first, last = len(rows), start + len(leaf.ids) - 1
+            rows += range(last, last + leaf.tree.places)
+            entries += [
+                (first + place, token, b, c) for c, choice in enumerate(leaf.tree.choices) for place, token in choice
+            ]
+            most = max(most, len(leaf.tree.choices))
         start += leaf.tokens
     table = np.array(sorted(entries), dtype=np.int64).T.copy()
     at, wanted, leaf_of, choice_of = (torch.from_numpy(column).to(device) for column in table)
     scores = _picked(model, hidden[torch.tensor(rows, device=device)], at, wanted).to(_sum_dtype(device))
-    summed = torch.zeros(len(leaves), max(len(x.tree.choices) for x in leaves), device=device, dtype=scores.dtype)
+    summed = torch.zeros(len(segments), most, device=device, dtype=scores.dtype)
     return summed.index_put((leaf_of, choice_of), scores, accumulate=True).float()
 
 

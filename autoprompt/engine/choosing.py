@@ -30,11 +30,13 @@ class Follower(Protocol):
 @dataclass(frozen=True)
 class Text:
     """ids: what was written, without what ended it. ended: whether anything did. finite: False where it broke
-    off at logits that are no numbers."""
+    off at logits that are no numbers. scores: of the request's choices, where `Writing.weigh` asked for them and the
+    context was read in a packed pass."""
 
     ids: Ids = ()
     ended: bool = False
     finite: bool = True
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Writing:
     is divided by it and drawn from. ends: ids that end a text; they are not part of it. seed: of the
     draws, with each text's number; or `seeds`, one a text. follow: makes what goes along with a
     text, from its number. told: is given each batch's texts, with their numbers, as soon as they stand.
+    weigh: score the requests' choices too, in the pass that reads their contexts.
     """
 
     new_tokens: int
@@ -52,6 +55,7 @@ class Writing:
     seeds: tuple[int, ...] = ()
     follow: Callable[[int], Follower] | None = None
     told: Callable[[Sequence[int], Sequence[Text]], None] | None = None
+    weigh: bool = False
 
     def draws(self, number: int) -> NDArray[np.float64]:
         """Uniform numbers of text `number`, one a token: no batch or order changes them."""
@@ -73,6 +77,7 @@ class Hand:
     def __init__(self, writing: Writing, numbers: Sequence[int]) -> None:
         self.writing = writing
         self.step = 0
+        self.scores: list[tuple[float, ...]] = [()] * len(numbers)
         self._numbers = numbers
         self._ids: list[list[int]] = [[] for _ in numbers]
         self._ended = np.zeros(len(numbers), dtype=bool)
@@ -114,8 +119,8 @@ class Hand:
 
     def texts(self) -> list[Text]:
         """What was written, in the order of `numbers`; it is told."""
-        states = zip(self._ids, self._ended.tolist(), self._finite.tolist(), strict=True)
-        found = [Text(tuple(ids), ended, finite) for ids, ended, finite in states]
+        states = zip(self._ids, self._ended.tolist(), self._finite.tolist(), self.scores, strict=True)
+        found = [Text(tuple(ids), ended, finite, scores) for ids, ended, finite, scores in states]
         if self.writing.told is not None:
             self.writing.told(self._numbers, found)
         return found

@@ -206,9 +206,29 @@ class Engine:
         when it returns NaN, when a single request does not fit into memory, and when the form needs a
         package that is not installed; ConfigError for a form that is not understood.
         """
+        return self._own_writer.write(requests, rules, self.memory)
+
+    @torch.inference_mode()
+    def write_and_score(
+        self, requests: Sequence[Request], rules: WritingRules
+    ) -> list[tuple[Written | None, NDArray[np.float64] | None]]:
+        """A text and the choices' log-probabilities (C,) of each request, whose context is read once for both.
+
+        The numbers are those of `write` and `score`, within 1e-4. None stands for what was not found so, and which
+        `write` or `score` has to be asked for: where the memory has one of the two, where several texts a request are
+        wanted, where something follows the answer, where the model is not read in packed passes, and where it returned
+        NaN. Raises as `write` does, but for NaN.
+        """
+        plain = self.model.family == "causal" and self.other is None and rules.samples == 1
+        if not plain or rules.tokens < 1 or not all(request.choices and not request.tail for request in requests):
+            return [(None, None)] * len(requests)
+        return self._own_writer.weighed(requests, rules, self.memory)
+
+    @property
+    def _own_writer(self) -> Writer:
         if self._writer is None:
             self._writer = Writer(self.model, self._texts, self.not_finite)
-        return self._writer.write(requests, rules, self.memory)
+        return self._writer
 
     def _texts(self, requests: Sequence[Request], writing: Writing, packed: bool = True) -> list[Text]:
         """What is written on from each request; `packed` allows packed passes."""

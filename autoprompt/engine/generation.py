@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoprompt.engine.batches import Budget
-from autoprompt.engine.causal import Segment, hidden_states, logits_of, pack_of
+from autoprompt.engine.causal import Leaf, Segment, hidden_states, logits_of, pack_of, scores_of
 from autoprompt.engine.choosing import Hand, Text, Writing
 from autoprompt.engine.grid import Count, Grid
-from autoprompt.engine.pack import Buffers, Pack, Span, hang
-from autoprompt.engine.request import Request, embedded
+from autoprompt.engine.pack import Buffers, Chain, Pack, Span, hang
+from autoprompt.engine.request import Ids, Request, embedded
+from autoprompt.engine.tree import label_tree
 from autoprompt.engine.walk import bytes_per_token, leaves_of, walk
 from autoprompt.models import LanguageModel
 
@@ -27,8 +29,8 @@ def write(
     """What a causal model writes behind each request's context, in packed passes."""
     alike = writing.temperature == 0 and writing.follow is None and writing.told is None
     # equal contexts are written on once, unless each one counts: for its draws, or what follows it
-    grid = Grid.of([Request(r.context, vectors=r.vectors, choices=(), tail=() if alike else (n,))
-                    for n, r in enumerate(requests)], model)  # fmt: skip
+    grid = Grid.of([Request(r.context, vectors=r.vectors, choices=r.choices if writing.weigh else (),
+                            tail=() if alike else (n,)) for n, r in enumerate(requests)], model)  # fmt: skip
     written = [Text()] * len(grid.contexts)
     numbers = [tail[0] if tail else 0 for tail in grid.tails]
 
@@ -40,12 +42,21 @@ def write(
 
     room = budget.kept_bytes // bytes_per_token(model)  # tokens that all rows' caches may hold
     for group in walk(grid, model, budget, count):
-        rows = [(at, Segment(ids, chain)) for at, ids, chain in leaves_of(grid, group)]
+        rows = [(at, _row(ids, chain, grid.choices[at])) for at, ids, chain in leaves_of(grid, group)]
         for batch in _that_fit(rows, room, writing.new_tokens):
             budget.run(batch, lambda member: (1, 1), forward)
             del batch
         del group, rows
-    return [written[number] for number, _ in grid.places]
+    return [_with_own(written[number], chosen) for number, chosen in grid.places]
+
+
+def _row(ids: Ids, chain: Chain | None, choices: tuple[Ids, ...]) -> Segment:
+    return Leaf(ids, chain, label_tree(choices)) if choices else Segment(ids, chain)
+
+
+def _with_own(text: Text, chosen: Sequence[int] | None) -> Text:
+    """The text with the scores of one request's choices, where its context has those of others too."""
+    return text if chosen is None or not text.scores else replace(text, scores=tuple(text.scores[c] for c in chosen))
 
 
 def _that_fit(rows: Sequence[tuple[int, Segment]], room: int, new_tokens: int) -> Iterator[list[tuple[int, Segment]]]:
@@ -83,7 +94,7 @@ class _Rows:
     def run(self, most_tokens: int, count: Count) -> list[Text]:
         """Write all texts; contexts are read at most so many tokens at a time."""
         hidden, buffers = self._read(most_tokens)
-        count(sum(len(segment.ids) for segment in self.segments))
+        count(sum(segment.tokens for segment in self.segments))
         for step in range(self.writing.new_tokens):
             tokens, over = self.hand.next(self.alive, logits_of(self.model, hidden))
             if over.all() or step == self.writing.new_tokens - 1:
@@ -102,12 +113,14 @@ class _Rows:
         room = width + self.writing.new_tokens
         layers: dict[int, tuple[Tensor, Tensor]] = {}
         hidden = []
-        size = max(1, most_tokens // width)
+        size = max(1, most_tokens // max(segment.tokens for segment in self.segments))
         for first in range(0, len(lengths), size):
             part = slice(first, first + size)
             pack, ids = pack_of(self.model, self.segments[part], keep=True)
             found = hidden_states(self.model, pack, ids, self.vectors)
-            stops = np.cumsum(lengths[part])
+            whole = np.array([segment.tokens for segment in self.segments[part]])
+            stops = np.cumsum(whole) - whole + lengths[part]  # behind each context, before its choices
+            self._weigh(part, found)
             hidden.append(found[torch.from_numpy(stops - 1).to(found.device)])
             # flush right: the last column of each row is its last token
             index = np.maximum(stops[:, None] - width + np.arange(width)[None], 0)
@@ -120,6 +133,15 @@ class _Rows:
                     rows = packed[0].index_select(1, where).reshape(packed.shape[1], *index.shape, -1)
                     buffer[part, :, :width] = rows.transpose(0, 1)
         return torch.cat(hidden), Buffers(layers, width - lengths, width)
+
+    def _weigh(self, part: slice, hidden: Tensor) -> None:
+        """Score the choices of rows that have any, from the pass that read their contexts."""
+        segments = self.segments[part]
+        if any(isinstance(segment, Leaf) for segment in segments):
+            scores = scores_of(self.model, segments, hidden).double().cpu().tolist()
+            for at, (segment, row) in enumerate(zip(segments, scores, strict=True), part.start):
+                if isinstance(segment, Leaf):
+                    self.hand.scores[at] = tuple(row[: len(segment.tree.choices)])
 
     def _step(self, buffers: Buffers, tokens: NDArray[np.int64], step: int) -> Tensor:
         buffers.step()

@@ -24,6 +24,8 @@ from autoprompt.soft import seed_of
 
 __all__ = ["Writer", "ends_of"]
 
+Scores = NDArray[np.float64]
+
 
 def ends_of(model: LanguageModel) -> frozenset[int]:
     """The ids that end a text. Raises ModelError for a model that cannot write."""
@@ -87,22 +89,47 @@ class Writer:
             others = f" and of {len(bad) - 1} others" if len(bad) > 1 else ""
             raise ModelError(self._not_finite(f"of request {bad[0]} of {len(requests)}{others}"))
         for task, text in zip(tasks, texts, strict=True):
-            whole = self._detokenizer.text(self._detokenizer.before(task.request.context), text.ids)
-            if rules.form is not None and not whole and not text.ended and len(text.ids) < task.tokens:
-                raise ModelError(
-                    f"The tokens of the model {self._model.name!r} cannot begin a text of the form "
-                    f"{rules.form.kind} {str(rules.form.what)[:80]!r}. Use another form or another model."
-                )
-            short, stopped = cut(whole, rules.stop)
+            written = self._finished(task, text, rules)
             for at, sample in task.places:
-                found[at][sample] = Written(short, text.ids, text.ended or stopped)
+                found[at][sample] = written
         return [tuple(samples) for samples in found]
 
-    def _tasks(self, requests: Sequence[Request], rules: WritingRules) -> list[_Task]:
-        """The distinct texts; a greedy one stands for all samples."""
+    def weighed(
+        self, requests: Sequence[Request], rules: WritingRules, memory: ScoreMemory | None = None
+    ) -> list[tuple[Written | None, Scores | None]]:
+        """As `Engine.write_and_score`."""
+        found: list[tuple[Written | None, Scores | None]] = [(None, None)] * len(requests)
+        tasks = self._tasks(requests, rules, weigh=True)
+        if memory is not None:  # what is known in part is read by itself
+            known = zip(
+                memory.get([self._key(task, rules, memory) for task in tasks]),
+                memory.get([memory.key(task.request) for task in tasks]),
+                strict=True,
+            )
+            tasks = [task for task, pair in zip(tasks, known, strict=True) if all(part is None for part in pair)]
+        for task, text in zip(tasks, self._remembered(tasks, rules, memory, weigh=True), strict=True):
+            if text.finite:
+                scores = np.array(text.scores, dtype=np.float64)
+                weighed = scores if len(scores) and np.isfinite(scores).all() else None
+                for at, _ in task.places:
+                    found[at] = self._finished(task, text, rules), weighed
+        return found
+
+    def _finished(self, task: _Task, text: Text, rules: WritingRules) -> Written:
+        whole = self._detokenizer.text(self._detokenizer.before(task.request.context), text.ids)
+        if rules.form is not None and not whole and not text.ended and len(text.ids) < task.tokens:
+            raise ModelError(
+                f"The tokens of the model {self._model.name!r} cannot begin a text of the form "
+                f"{rules.form.kind} {str(rules.form.what)[:80]!r}. Use another form or another model."
+            )
+        short, stopped = cut(whole, rules.stop)
+        return Written(short, text.ids, text.ended or stopped)
+
+    def _tasks(self, requests: Sequence[Request], rules: WritingRules, weigh: bool = False) -> list[_Task]:
+        """The distinct texts; a greedy one stands for all samples. weigh: with the choices that are scored along."""
         tasks: dict[tuple[object, ...], _Task] = {}
         for at, request in enumerate(requests):
-            read = Request(request.context, (), (), request.vectors)
+            read = Request(request.context, request.choices if weigh else (), (), request.vectors)
             room = self._room(read, rules.tokens)
             for sample in range(rules.samples):
                 own = sample if rules.temperature else 0
@@ -122,19 +149,26 @@ class Writer:
             )
         return min(tokens, window - read)
 
-    def _remembered(self, tasks: Sequence[_Task], rules: WritingRules, memory: ScoreMemory | None) -> list[Text]:
+    def _remembered(
+        self, tasks: Sequence[_Task], rules: WritingRules, memory: ScoreMemory | None, weigh: bool = False
+    ) -> list[Text]:
         """All texts, from the memory where it has them; each batch's are put there as soon as they stand."""
         if memory is None:
-            return self._written(tasks, rules, None)
+            return self._written(tasks, rules, None, weigh)
         keys = [self._key(task, rules, memory) for task in tasks]
         texts = [None if row is None else _text(row) for row in memory.get(keys)]
         new = [at for at, text in enumerate(texts) if text is None]
 
         def keep(numbers: Sequence[int], found: Sequence[Text]) -> None:
-            pairs = zip(numbers, found, strict=True)
-            memory.put({keys[new[number]]: _row(text) for number, text in pairs if text.finite})
+            rows: dict[bytes, Scores] = {}
+            for number, text in zip(numbers, found, strict=True):
+                if text.finite:
+                    rows[keys[new[number]]] = _row(text)
+                if text.scores and np.isfinite(text.scores).all():
+                    rows[memory.key(tasks[new[number]].request)] = np.array(text.scores, dtype=np.float64)
+            memory.put(rows)
 
-        fresh = dict(zip(new, self._written([tasks[at] for at in new], rules, keep), strict=True))
+        fresh = dict(zip(new, self._written([tasks[at] for at in new], rules, keep, weigh), strict=True))
         return [fresh[at] if text is None else text for at, text in enumerate(texts)]
 
     def _key(self, task: _Task, rules: WritingRules, memory: ScoreMemory) -> bytes:
@@ -145,24 +179,28 @@ class Writer:
         del known["ends"]  # they count with the model's own
         library = forms_library().get_version() if rules.form else ""
         what = json.dumps([known, task.sample, sorted(self._ends | rules.ends), library], sort_keys=True)
-        return blake2b(memory.key(task.request) + what.encode(), digest_size=16, person=b"write").digest()
+        read = replace(task.request, choices=())  # which change nothing of what is written
+        return blake2b(memory.key(read) + what.encode(), digest_size=16, person=b"write").digest()
 
-    def _written(self, tasks: Sequence[_Task], rules: WritingRules, keep: _Keep | None) -> list[Text]:
+    def _written(
+        self, tasks: Sequence[_Task], rules: WritingRules, keep: _Keep | None, weigh: bool = False
+    ) -> list[Text]:
         """Texts in groups that have the same room."""
         found: list[Text] = [Text()] * len(tasks)
         alike: dict[int, list[int]] = {}
         for at, task in enumerate(tasks):
             alike.setdefault(task.tokens, []).append(at)
         for members in alike.values():
-            for at, text in zip(members, self._checked(tasks, members, rules, keep), strict=True):
+            for at, text in zip(members, self._checked(tasks, members, rules, keep, weigh), strict=True):
                 found[at] = text
         return found
 
     def _checked(
-        self, tasks: Sequence[_Task], members: Sequence[int], rules: WritingRules, keep: _Keep | None
+        self, tasks: Sequence[_Task], members: Sequence[int], rules: WritingRules, keep: _Keep | None, weigh: bool
     ) -> list[Text]:
         """Texts; not finite only where a request by itself is: in a packed pass zero times NaN is NaN."""
-        texts = self._texts([tasks[at].request for at in members], self._writing(tasks, members, rules, keep))
+        writing = replace(self._writing(tasks, members, rules, keep), weigh=weigh)
+        texts = self._texts([tasks[at].request for at in members], writing)
         if bad := [at for at, text in zip(members, texts, strict=True) if not text.finite]:
             writing = self._writing(tasks, bad, rules, keep)
             again = dict(zip(bad, self._texts([tasks[at].request for at in bad], writing, packed=False), strict=True))
