@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ import pytest
 from autoprompt.errors import Halted, MetricError
 from autoprompt.metrics import Metric, Outcome, load_metric
 from autoprompt.metrics.base import Returned
+from autoprompt.metrics.process import Process
 from autoprompt.metrics.wire import frame, outcome_in, outcome_out, received, returned_in, returned_out
 
 pytestmark = pytest.mark.process
@@ -298,6 +300,27 @@ def test_a_process_that_died_between_two_calls_is_started_again_unnoticed(own: L
     os.kill(pid, signal.SIGKILL)
     assert ends(pid)
     assert found(outcome(seed=1)) not in {pid, 0}
+
+
+def test_a_process_that_dies_as_it_is_asked_is_asked_anew_once(
+    own: Loader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As it was killed in the instant before; one that kills every process is told."""
+    found = own(f"open({str(tmp_path / 'pids')!r}, 'a').write(str(os.getpid()) + ' ')", "return os.getpid()")
+    pid = int(found(outcome()))
+    ask = Process.ask
+
+    def killed(process: Process, *asked: Any) -> Any:
+        if process._child.pid == pid:
+            os.kill(pid, signal.SIGKILL)
+        return ask(process, *asked)
+
+    monkeypatch.setattr(Process, "ask", killed)
+    assert int(found(outcome(seed=1))) not in {pid, 0}
+    deadly = own(*when_bad(("os._exit(3)",)))
+    deadly(outcome())
+    with pytest.raises(MetricError, match=r"gave no answer: its process ended \(exit code 3\)"):
+        deadly(BAD)
 
 
 def test_what_a_metric_started_ends_with_it(own: Loader, tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from autoprompt.errors import MetricError
 from autoprompt.metrics.base import Metric, Outcome, an_example, judged
-from autoprompt.metrics.process import Process
+from autoprompt.metrics.process import DiedError, Process
 from autoprompt.metrics.returned import ARGUMENTS, Judged
 from autoprompt.metrics.wire import Frame, frame, outcome_out, returned_in
 
@@ -107,11 +107,22 @@ class Worker:
     def _asked(self, outcomes: Sequence[Outcome], proxy: bool) -> list[Judged]:
         if not outcomes:
             return []
-        process = self._running()
         most = max(1, max(len(outcome.targets) for outcome in outcomes))
-        frames = (outcome_out(outcome, self._asks, proxy) for outcome in outcomes)
-        answers = process.ask(frames, len(outcomes), self._seconds, most)
+        known = self._process
+        process = self._running()
+        try:
+            answers = process.ask(self._frames(outcomes, proxy), len(outcomes), self._seconds, most)
+        except DiedError:
+            if process is not known:
+                raise
+            # it may have been killed before it was asked: one that this kills too is to blame by itself
+            self.load()
+            process = self._running()
+            answers = process.ask(self._frames(outcomes, proxy), len(outcomes), self._seconds, most)
         return [self._values(answer, len(o.targets), process) for answer, o in zip(answers, outcomes, strict=True)]
+
+    def _frames(self, outcomes: Sequence[Outcome], proxy: bool) -> Iterator[bytes]:
+        return (outcome_out(outcome, self._asks, proxy) for outcome in outcomes)
 
     def _running(self) -> Process:
         """The process, a new one where there is none or it died."""

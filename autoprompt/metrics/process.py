@@ -18,7 +18,7 @@ from autoprompt.errors import MetricError
 from autoprompt.metrics.returned import FEEDBACK
 from autoprompt.metrics.wire import HEAD, Frame, received
 
-__all__ = ["Process"]
+__all__ = ["DiedError", "Process"]
 
 _CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -28,6 +28,10 @@ _HEARD, _SHOWN = 8192, 300  # bytes kept of what the user's code prints, and cha
 _LONGEST = 2**20  # bytes of an answer beside its numbers and texts
 _TEXT = 12 * FEEDBACK + 4  # bytes that a text of feedback takes at most: of a character two escapes of six
 _AT_ONCE = 2**18  # bytes
+
+
+class DiedError(MetricError):
+    """The process died while it was asked."""
 
 
 class Process:
@@ -74,8 +78,8 @@ class Process:
     def ask(self, frames: Iterable[bytes], count: int, seconds: float, numbers: int = 0) -> list[Frame]:
         """Send frames, and read `count` answers, each of `numbers` float64 and as many texts at most.
 
-        Each answer may take `seconds` from the one before. Raises MetricError when it takes longer,
-        when the process died, or when it says what cannot be read; the process is ended then.
+        Each answer may take `seconds` from the one before. Raises MetricError when it takes longer
+        or says what cannot be read, and DiedError when the process died; it is ended then.
         """
         self._hear()  # what was printed since
         self._heard.clear()
@@ -111,7 +115,7 @@ class Process:
                 )
             self._hear()
             if self._read():
-                raise MetricError(self._obituary())
+                raise DiedError(self._obituary())
             while len(found) < count and (answer := self._parsed(most)) is not None:
                 found.append(answer)
                 ends = time.monotonic() + seconds
