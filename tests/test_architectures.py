@@ -207,7 +207,7 @@ def test_the_models_tell_contexts_and_choices_apart(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 @seed(0)  # the same requests for all, whose references are read once
 @settings(
-    max_examples=4,
+    max_examples=3,
     deadline=None,
     derandomize=True,
     database=None,

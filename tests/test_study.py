@@ -118,12 +118,24 @@ def remembering(model: LanguageModel, path: Path | None = None) -> dict[str, Any
     return {"memory": ScoreMemory(path and path / "scores.sqlite", model.identity)}
 
 
+@pytest.fixture(scope="module")
+def whole(model: LanguageModel, space: Space, examples: list[Example]) -> Study:
+    """A search that was never disturbed."""
+    study = Study(space, Scorer(model, accuracy, **remembering(model)), examples, OPTIONS, None, 5)
+    study.run()
+    assert study.halted == ""
+    return study
+
+
 @pytest.mark.parametrize("deaths", [(7, 1, 6)])
 def test_a_study_that_was_killed_reaches_the_trials_of_one_that_was_not(
-    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, deaths: tuple[int, ...]
+    model: LanguageModel,
+    space: Space,
+    examples: list[Example],
+    tmp_path: Path,
+    deaths: tuple[int, ...],
+    whole: Study,
 ) -> None:
-    whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, OPTIONS, None, 5)
-    whole.run()
     for death in deaths:
         scorer = Dying(model, accuracy, **remembering(model, tmp_path))
         scorer.left = death
@@ -152,10 +164,13 @@ def test_without_a_memory_a_killed_study_differs_in_the_last_digits_at_most(
 
 
 def test_a_study_killed_while_it_asks_asks_the_same_again(
-    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel,
+    space: Space,
+    examples: list[Example],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: Study,
 ) -> None:
-    whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, OPTIONS, None, 5)
-    whole.run()
     asked = {"left": 14}
     add = Trials.add
 
@@ -328,18 +343,18 @@ def test_every_sampler_and_pruner_by_name_reaches_the_same_trials_after_a_kill(
     model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, sampler: str, pruner: str
 ) -> None:
     options = StudyOptions(
-        trials=25, batch=4, slice=8, sampler=sampler, pruner=pruner, branches=("discrete", "edits"), startup=4
+        trials=21, batch=4, slice=8, sampler=sampler, pruner=pruner, branches=("discrete", "edits"), startup=4
     )
     whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, options, None, 5)
     whole.run()
     scorer = Dying(model, accuracy, **remembering(model, tmp_path))
-    scorer.left = 20
+    scorer.left = 16
     with pytest.raises(KeyboardInterrupt, match="killed"):
         Study(space, scorer, examples, options, tmp_path, 5).run()
     resumed = Study(space, Scorer(model, accuracy, **remembering(model, tmp_path)), examples, options, tmp_path, 5)
     resumed.run()
     assert told(resumed) == told(whole)
-    assert len(told(whole)) == 25
+    assert len(told(whole)) == 21
     dropped = sum(states.get("pruned", 0) for states in whole.counts().values())
     assert (dropped > 0) == (pruner != "none")
 
@@ -491,11 +506,13 @@ class Counted:
 
 @pytest.mark.parametrize("halts", [(14, 1, 0, 6)])
 def test_a_search_that_was_halted_goes_on_to_the_trials_of_one_that_was_not(
-    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, halts: tuple[int, ...]
+    model: LanguageModel,
+    space: Space,
+    examples: list[Example],
+    tmp_path: Path,
+    halts: tuple[int, ...],
+    whole: Study,
 ) -> None:
-    whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, OPTIONS, None, 5)
-    whole.run()
-    assert whole.halted == ""
     for count in halts:
         heard: list[Event] = []
         scorer = Scorer(model, accuracy, **remembering(model, tmp_path))
@@ -517,7 +534,7 @@ def test_a_search_that_was_halted_goes_on_to_the_trials_of_one_that_was_not(
 
 @pytest.mark.parametrize("death", [3, 8])
 def test_what_is_halted_in_the_middle_of_a_score_is_scored_again_later(
-    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, death: int
+    model: LanguageModel, space: Space, examples: list[Example], tmp_path: Path, death: int, whole: Study
 ) -> None:
     class Late(Scorer):
         left = death
@@ -528,8 +545,6 @@ def test_what_is_halted_in_the_middle_of_a_score_is_scored_again_later(
                 raise Halted("the deadline has come.")
             super().read(prompts, examples)
 
-    whole = Study(space, Scorer(model, accuracy, **remembering(model)), examples, OPTIONS, None, 5)
-    whole.run()
     scorer = Late(model, accuracy, **remembering(model, tmp_path))
     study = Study(space, scorer, examples, OPTIONS, tmp_path, 5)
     study.run()

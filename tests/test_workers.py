@@ -178,7 +178,7 @@ def until(condition: Any, seconds: float = 120) -> None:
 def test_four_workers_of_which_one_is_killed_lose_and_double_nothing(
     kind: str, folder: Path, llama_folder: Path, request: pytest.FixtureRequest
 ) -> None:
-    ctx, place, trials = crew(*PRELOADED), place_of(kind, folder, request), 45
+    ctx, place, trials = crew(*PRELOADED), place_of(kind, folder, request), 37
     main = started(ctx, folder, llama_folder, place, trials, True, 0.05)
     others = [started(ctx, folder, llama_folder, place, trials, False, 0.05) for _ in range(2)]
     until(lambda: len(heard(folder, 1)) >= 4 and len(heard(folder, 2)) >= 4)
