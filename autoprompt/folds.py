@@ -45,10 +45,10 @@ def cross_validate(
 ) -> Folds:
     """Run every fold of a space with `folds`, as `run` does, and sum up.
 
-    The folds' runs are called NAME-fold1 and so on and share a budget: each takes an equal part of what is left of
-    hours and tokens. Each finds a winner of its own, so the sum says what the search is worth on such data, and not
-    what one prompt is. Called again, it goes on with the first fold that is not finished. Raises what `run` raises,
-    and ConfigError where no folds are given.
+    The folds' runs are called NAME-fold1 and so on and share a budget: each takes an equal part of hours and tokens,
+    and of the time that is left until an end. Each finds a winner of its own, so the sum says what the search is worth
+    on such data, and not what one prompt is. Called again, it goes on with the first fold that is not finished. Raises
+    what `run` raises, and ConfigError where no folds are given.
     """
     base = Path.cwd() if isinstance(source, Mapping) else Path(source).parent
     config = read_config(source, base, changes)
