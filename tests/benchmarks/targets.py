@@ -179,13 +179,13 @@ KINDS = (
         "code", "pass@1", ("mbpp/train", "mbpp/dev"), _program,
         {"prompt": {"template": "{{ task }}\n{{ label }}"}, "answer": {"tokens": 48}, "allow_code_execution": True,
          "space": {"instructions": ["Write Python."]}},
-        data={"target": "program", "fields": ["task"], "label": "target", "aside": ["tests", "setup"]},
+        most=100, data={"target": "program", "fields": ["task"], "label": "target", "aside": ["tests", "setup"]},
     ),
     Kind(
         "code", "pass@1", ("humaneval/test",), _function,
         {"prompt": {"template": "{{ task }}{{ label }}"}, "answer": {"tokens": 48}, "allow_code_execution": True,
          "space": {"instructions": ["Write Python."]}},
-        data={"target": "program", "fields": ["task"], "label": "target", "aside": ["test", "entry_point", "prompt"]},
+        most=100, data={"target": "program", "fields": ["task"], "label": "target", "aside": ["test", "entry_point", "prompt"]},
     ),
 )  # fmt: skip
 
