@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autoprompt.errors import MetricError
 from autoprompt.metrics.base import Metric, Outcome, an_example, judged
-from autoprompt.metrics.process import DiedError, Process
+from autoprompt.metrics.process import Process
 from autoprompt.metrics.returned import ARGUMENTS, Judged
 from autoprompt.metrics.wire import Frame, frame, outcome_out, returned_in
 
@@ -112,8 +112,8 @@ class Worker:
         process = self._running()
         try:
             answers = process.ask(self._frames(outcomes, proxy), len(outcomes), self._seconds, most)
-        except DiedError:
-            if process is not known:
+        except MetricError:
+            if process is not known or not process.died:
                 raise
             # it may have been killed before it was asked: one that this kills too is to blame by itself
             self.load()

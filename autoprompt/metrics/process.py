@@ -18,7 +18,7 @@ from autoprompt.errors import MetricError
 from autoprompt.metrics.returned import FEEDBACK
 from autoprompt.metrics.wire import HEAD, Frame, received
 
-__all__ = ["DiedError", "Process"]
+__all__ = ["Process"]
 
 _CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -30,10 +30,6 @@ _TEXT = 12 * FEEDBACK + 4  # bytes that a text of feedback takes at most: of a c
 _AT_ONCE = 2**18  # bytes
 
 
-class DiedError(MetricError):
-    """The process died while it was asked."""
-
-
 class Process:
     """A Python process with our packages, and the pipes to it. One caller at a time.
 
@@ -43,6 +39,7 @@ class Process:
 
     def __init__(self, called: str) -> None:
         self.called = called
+        self.died = False  # by itself, while it was asked
         self.owner = os.getpid()  # a fork of this process has the pipes too, and must not use them
         lifeline, kept = os.pipe()
         try:
@@ -78,8 +75,8 @@ class Process:
     def ask(self, frames: Iterable[bytes], count: int, seconds: float, numbers: int = 0) -> list[Frame]:
         """Send frames, and read `count` answers, each of `numbers` float64 and as many texts at most.
 
-        Each answer may take `seconds` from the one before. Raises MetricError when it takes longer
-        or says what cannot be read, and DiedError when the process died; it is ended then.
+        Each answer may take `seconds` from the one before. Raises MetricError when it takes longer,
+        when the process died, or when it says what cannot be read; the process is ended then.
         """
         self._hear()  # what was printed since
         self._heard.clear()
@@ -115,7 +112,8 @@ class Process:
                 )
             self._hear()
             if self._read():
-                raise DiedError(self._obituary())
+                self.died = True
+                raise MetricError(self._obituary())
             while len(found) < count and (answer := self._parsed(most)) is not None:
                 found.append(answer)
                 ends = time.monotonic() + seconds
