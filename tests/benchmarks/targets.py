@@ -163,7 +163,7 @@ KINDS = (
         "question answering", "token_f1", ("xquad_en/test",), _question,
         {"prompt": {"template": "{{ context }}\nQ: {{ question }}\nA: {{ label }}"},
          "answer": {"tokens": 12, "stop": ["\n"]}, "space": {"instructions": ["Answer from the text."]}},
-        most=120, data={"target": "text", "fields": ["context", "question"], "label": "target"},
+        most=80, data={"target": "text", "fields": ["context", "question"], "label": "target"},
     ),
     *(
         Kind(
@@ -171,7 +171,7 @@ KINDS = (
             {"prompt": {"template": "{{ input }}\nAnswer: {{ label }}"},
              "answer": {"tokens": 8, "stop": ["\n"], "pattern": r"-?\d{1,6}"},
              "space": {"instructions": ["Solve it."], "demonstrations": {"most": 2}}},
-            data={"target": "number", "fields": ["input"], "label": "target"},
+            most=100, data={"target": "number", "fields": ["input"], "label": "target"},
         )
         for name in ("gsm8k/train", "svamp/test")
     ),
