@@ -107,7 +107,7 @@ class Writer:
                 strict=True,
             )
             tasks = [task for task, pair in zip(tasks, known, strict=True) if all(part is None for part in pair)]
-        for task, text in zip(tasks, self._remembered(tasks, rules, memory, weigh=True), strict=True):
+        for task, text in zip(tasks, self._remembered(tasks, rules, memory), strict=True):
             if text.finite:
                 scores = np.array(text.scores, dtype=np.float64)
                 weighed = scores if len(scores) and np.isfinite(scores).all() else None
@@ -149,12 +149,10 @@ class Writer:
             )
         return min(tokens, window - read)
 
-    def _remembered(
-        self, tasks: Sequence[_Task], rules: WritingRules, memory: ScoreMemory | None, weigh: bool = False
-    ) -> list[Text]:
+    def _remembered(self, tasks: Sequence[_Task], rules: WritingRules, memory: ScoreMemory | None) -> list[Text]:
         """All texts, from the memory where it has them; each batch's are put there as soon as they stand."""
         if memory is None:
-            return self._written(tasks, rules, None, weigh)
+            return self._written(tasks, rules, None)
         keys = [self._key(task, rules, memory) for task in tasks]
         texts = [None if row is None else _text(row) for row in memory.get(keys)]
         new = [at for at, text in enumerate(texts) if text is None]
@@ -168,7 +166,7 @@ class Writer:
                     rows[memory.key(tasks[new[number]].request)] = np.array(text.scores, dtype=np.float64)
             memory.put(rows)
 
-        fresh = dict(zip(new, self._written([tasks[at] for at in new], rules, keep, weigh), strict=True))
+        fresh = dict(zip(new, self._written([tasks[at] for at in new], rules, keep), strict=True))
         return [fresh[at] if text is None else text for at, text in enumerate(texts)]
 
     def _key(self, task: _Task, rules: WritingRules, memory: ScoreMemory) -> bytes:
@@ -182,25 +180,22 @@ class Writer:
         read = replace(task.request, choices=())  # which change nothing of what is written
         return blake2b(memory.key(read) + what.encode(), digest_size=16, person=b"write").digest()
 
-    def _written(
-        self, tasks: Sequence[_Task], rules: WritingRules, keep: _Keep | None, weigh: bool = False
-    ) -> list[Text]:
+    def _written(self, tasks: Sequence[_Task], rules: WritingRules, keep: _Keep | None) -> list[Text]:
         """Texts in groups that have the same room."""
         found: list[Text] = [Text()] * len(tasks)
         alike: dict[int, list[int]] = {}
         for at, task in enumerate(tasks):
             alike.setdefault(task.tokens, []).append(at)
         for members in alike.values():
-            for at, text in zip(members, self._checked(tasks, members, rules, keep, weigh), strict=True):
+            for at, text in zip(members, self._checked(tasks, members, rules, keep), strict=True):
                 found[at] = text
         return found
 
     def _checked(
-        self, tasks: Sequence[_Task], members: Sequence[int], rules: WritingRules, keep: _Keep | None, weigh: bool
+        self, tasks: Sequence[_Task], members: Sequence[int], rules: WritingRules, keep: _Keep | None
     ) -> list[Text]:
         """Texts; not finite only where a request by itself is: in a packed pass zero times NaN is NaN."""
-        writing = replace(self._writing(tasks, members, rules, keep), weigh=weigh)
-        texts = self._texts([tasks[at].request for at in members], writing)
+        texts = self._texts([tasks[at].request for at in members], self._writing(tasks, members, rules, keep))
         if bad := [at for at, text in zip(members, texts, strict=True) if not text.finite]:
             writing = self._writing(tasks, bad, rules, keep)
             again = dict(zip(bad, self._texts([tasks[at].request for at in bad], writing, packed=False), strict=True))
@@ -223,6 +218,7 @@ class Writer:
             seeds=tuple(_seed(tasks[at], rules.seed) for at in members) if rules.temperature else (),
             follow=partial(self._along, tasks, members, rules) if rules.stop or rules.form else None,
             told=told,
+            weigh=bool(tasks[members[0]].request.choices),  # tasks have them where they are to be scored
         )
 
     def _along(self, tasks: Sequence[_Task], members: Sequence[int], rules: WritingRules, number: int) -> _Along:
